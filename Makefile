@@ -1,0 +1,85 @@
+# Playhead's tasks. `make` alone lists them; each sets up .venv first where it has to.
+
+WORKSPACE ?= ./workspace
+DATA ?=
+PYTHON ?=
+PYTEST_ARGS ?= -n 2
+BENCH_ARGS ?=
+LOCK_ARGS ?=
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+NEEDS_3_11 := import sys; sys.exit(sys.version_info < (3, 11))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow check bench docs lock clean
+
+help: ## List the tasks
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Install everything into .venv (PYTHON=... chooses the Python)
+
+demo: $(STAMP) ## Show both layers on generated data, or on DATA=dir; leaves WORKSPACE=./workspace
+	@$(BIN)/playhead -w "$(WORKSPACE)" demo $(if $(DATA),--data "$(DATA)")
+
+test: $(STAMP) ## Run the tests (PYTEST_ARGS="-n 2")
+	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-slow: $(STAMP) ## Run the tests that take minutes
+	@$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+check: $(STAMP) ## Lint, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP) ## Measure the speed and batch layers (BENCH_ARGS=...)
+	@$(BIN)/playhead bench speed $(BENCH_ARGS)
+	@$(BIN)/playhead bench batch $(BENCH_ARGS)
+
+docs: $(STAMP) ## Write docs/commands.md anew from the commands' own help
+	@$(BIN)/typer playhead.cli utils docs --name playhead --output docs/commands.md
+
+lock: ## Write constraints.txt anew from pyproject.toml (LOCK_ARGS=--upgrade); needs uv
+	@uv=$$(command -v uv || command -v $(BIN)/uv) || { \
+	  echo "make lock needs uv: install it, or run $(BIN)/python -m pip install uv" >&2; exit 1; }; \
+	"$$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --all-extras --group dev --custom-compile-command "make lock" \
+	  $(LOCK_ARGS) --output-file constraints.txt pyproject.toml
+
+clean: ## Remove .venv, caches and builds (never a workspace)
+	rm -rf .venv build dist site .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+# A virtual environment that is there and new enough is kept; packages come by their hashes.
+$(STAMP): pyproject.toml constraints.txt
+	@set -e; \
+	if ! $(BIN)/python -c '$(NEEDS_3_11)' 2>/dev/null; then \
+	  python=; \
+	  for name in $(PYTHON) python3 python3.13 python3.12 python3.11 python; do \
+	    if "$$name" -c '$(NEEDS_3_11)' 2>/dev/null; then python=$$name; break; fi; \
+	  done; \
+	  if [ -z "$$python" ]; then \
+	    echo "Playhead needs Python 3.11 or newer, and there is none on PATH." >&2; \
+	    echo "Install one, or name it: make $(or $(MAKECMDGOALS),setup) PYTHON=/path/to/python3" >&2; \
+	    exit 1; \
+	  fi; \
+	  echo "Making .venv with $$("$$python" --version) ..."; \
+	  if command -v uv >/dev/null; then \
+	    uv venv --quiet --clear --python "$$("$$python" -c 'import sys; print(sys.executable)')" .venv; \
+	  elif ! "$$python" -m venv --clear .venv; then \
+	    rm -rf .venv; \
+	    echo "$$python cannot make virtual environments (Debian: apt-get install python3-venv)." >&2; \
+	    exit 1; \
+	  fi; \
+	fi; \
+	echo "Installing packages into .venv ..."; \
+	if command -v uv >/dev/null; then \
+	  install="uv pip install --quiet --python $(BIN)/python"; \
+	else \
+	  $(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null; \
+	  install="$(BIN)/python -m pip install --quiet --disable-pip-version-check"; \
+	fi; \
+	$$install --require-hashes -r constraints.txt; \
+	$$install --no-deps --no-build-isolation --editable .; \
+	touch $@

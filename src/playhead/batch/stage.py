@@ -1,0 +1,140 @@
+"""From rows of text to typed rows: every value checked against its contract, every fault named.
+
+The staged rows have the contract's fields, and `_file`, `_line`, `_record`, `_hash` (MD5 of the
+row's content), `_faults` (NULL, or a list of column, kind and reason) and `_raw` (a faulty row's
+own text, or its values as JSON).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import duckdb
+
+from playhead.batch.readers import Progress, open_rows, source_columns
+from playhead.batch.sources import Source
+from playhead.batch.sqltext import identifier, literal
+from playhead.batch.values import date_field, faults_sql, text_name, value_sql
+from playhead.contracts import Contract, event_time_of
+from playhead.errors import LoadError
+
+__all__ = ["DateRange", "Staged", "stage", "staged_sql"]
+
+
+@dataclass(frozen=True)
+class DateRange:
+    """The days `[since, until)`; None leaves that side open.
+
+    A row without a readable date belongs to the range that has no `since`, so that a file loaded
+    in consecutive ranges gives each of its rows once.
+    """
+
+    since: date | None = None
+    until: date | None = None
+
+    def sql(self, column: str) -> str:
+        """A condition on a DATE expression; true for every row when both sides are open."""
+        conditions = ["true"]
+        if self.since is not None:
+            conditions.append(f"coalesce({column} >= DATE '{self.since}', false)")
+        if self.until is not None:
+            undated = "true" if self.since is None else "false"
+            conditions.append(f"coalesce({column} < DATE '{self.until}', {undated})")
+        return " AND ".join(conditions)
+
+
+@dataclass(frozen=True)
+class Staged:
+    """Typed rows on disk.
+
+    Attributes:
+        path: the Parquet file that holds them; it goes when the staging folder goes.
+        read: records of the files, those outside the range included.
+        unknown: ignored columns of the files.
+    """
+
+    path: Path
+    read: int
+    unknown: tuple[str, ...]
+
+    @property
+    def sql(self) -> str:
+        """The rows, for a FROM clause; may be read many times."""
+        return f"read_parquet({literal(str(self.path))})"
+
+
+def stage(
+    source: Source,
+    contract: Contract,
+    con: duckdb.DuckDBPyConnection,
+    folder: Path,
+    *,
+    days: DateRange,
+    ignore_unknown: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> Staged:
+    """Read the files of one table once and write their typed rows into `folder`.
+
+    Raises:
+        LoadError: see `open_rows`; or the files changed while they were read.
+    """
+    path = folder / f"{contract.name}.parquet"
+    before = source.fingerprint()
+    with open_rows(source, contract, con, ignore_unknown=ignore_unknown, progress=progress) as rows:
+        query = staged_sql(contract, rows.sql, days)
+        con.execute(f"COPY ({query}) TO {literal(str(path))} (FORMAT parquet, COMPRESSION lz4)")
+    if source.fingerprint() != before:
+        raise LoadError(
+            f"{source.name}: changed while it was read",
+            hint="Load it again when nothing writes to it; nothing of it was loaded.",
+        )
+    return Staged(path, rows.read, rows.unknown)
+
+
+def staged_sql(contract: Contract, rows: str, days: DateRange) -> str:
+    """The typed rows of `rows` (see `playhead.batch.readers`) within the days."""
+    texts = ", ".join(
+        f"{identifier(name)} AS {text_name(name)}" for name in source_columns(contract)
+    )
+    typed = ", ".join(f"{value_sql(f)} AS {identifier(f.name)}" for f in contract.fields)
+    dated = date_field(contract)
+    within = "true" if dated is None else days.sql(identifier(dated.name))
+    return f"""
+        WITH texts AS (SELECT {texts}, _file, _line, _record, _reject, _raw FROM {rows}),
+        typed AS (SELECT *, {typed} FROM texts),
+        judged AS (SELECT *, {faults_sql(contract)} AS _faults FROM typed WHERE {within}),
+        hashed AS (SELECT * REPLACE ({_raw_sql(contract)} AS _raw) FROM judged),
+        told_apart AS (SELECT *, {_hash_sql(contract)} AS _hash FROM hashed)
+        {_identified_sql(contract)}
+    """
+
+
+def _raw_sql(contract: Contract) -> str:
+    """What a faulty row looked like: its own text, or its values as JSON."""
+    values = ", ".join(f"{literal(name)}: {text_name(name)}" for name in source_columns(contract))
+    return f"CASE WHEN _faults IS NOT NULL THEN coalesce(_raw, to_json({{{values}}})::VARCHAR) END"
+
+
+def _hash_sql(contract: Contract) -> str:
+    """MD5 of a row's content: of the typed values, so that every format of a row meets."""
+    values = ", ".join(
+        f"coalesce({identifier(f.name)}::VARCHAR, chr(30))"
+        for f in contract.fields
+        if f.source is not None
+    )
+    return f"md5(concat_ws(chr(31), {values}, _raw))"
+
+
+def _identified_sql(contract: Contract) -> str:
+    """Events get an id where the file has none, and the time that follows from id and date."""
+    fields = {f.name: identifier(f.name) for f in contract.fields}
+    kept = "_file, _line, _record, _hash, _faults, _raw"
+    if contract.kind == "dimension":
+        return f"SELECT {', '.join(fields.values())}, {kept} FROM told_apart"
+    fields["event_time"] = f"{event_time_of(contract)} AS event_time"
+    return f"""
+        SELECT {", ".join(fields.values())}, {kept} FROM (
+            SELECT * REPLACE (coalesce(event_id, 'row-' || _hash) AS event_id) FROM told_apart
+        )
+    """

@@ -1,0 +1,91 @@
+"""DuckDB, the embedded engine: it computes and keeps nothing (what lasts is SQLite or Iceberg)."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from playhead.engines.base import Engine
+from playhead.errors import EngineError
+from playhead.views.leaf import Leaf
+from playhead.views.view import View
+
+
+def connect(
+    *, memory_limit: str | None = None, threads: int | None = None, temp_dir: Path | None = None
+) -> duckdb.DuckDBPyConnection:
+    """An in-memory DuckDB session with Playhead's settings.
+
+    Args:
+        memory_limit: such as "4GB"; DuckDB's default is 80 % of the machine's memory.
+        threads: worker threads; DuckDB's default is one per core.
+        temp_dir: where operators spill when they outgrow `memory_limit`.
+    """
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+    }
+    if memory_limit is not None:
+        config["memory_limit"] = memory_limit
+    if threads is not None:
+        config["threads"] = threads
+    if temp_dir is not None:
+        config["temp_directory"] = str(temp_dir)
+    connection = duckdb.connect(":memory:", config=config)
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET enable_progress_bar = false")
+    return connection
+
+
+class DuckDBEngine(Engine):
+    """Runs plans in one DuckDB session.
+
+    Args:
+        connection: the session to use; its own in-memory one if None.
+    """
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection | None = None) -> None:
+        self._connection = connection or connect()
+
+    def partial(self, leaf: Leaf, events: pa.Table) -> pa.Table:
+        return self._run(leaf.partial(), {"events": events}, f"partial of {leaf.name}")
+
+    def merge(self, leaf: Leaf, states: Sequence[pa.Table]) -> pa.Table:
+        together = states[0] if len(states) == 1 else pa.concat_tables(states)
+        return self._run(leaf.merge(), {"states": together}, f"merge of {leaf.name}")
+
+    def final(
+        self, view: View, states: Mapping[str, pa.Table], dimensions: Mapping[str, pa.Table]
+    ) -> pa.Table:
+        return self._run(view.plans.final, {**dimensions, **states}, f"view {view.name}")
+
+    def full(self, view: View, relations: Mapping[str, pa.Table]) -> pa.Table:
+        return self._run(view.plans.full, relations, f"view {view.name}")
+
+    def sort(self, table: pa.Table) -> pa.Table:
+        """The same rows, ordered by all columns."""
+        return self._run("FROM rows ORDER BY ALL NULLS LAST", {"rows": table}, "sort")
+
+    def _run(self, sql: str, relations: Mapping[str, pa.Table], what: str) -> pa.Table:
+        with self._registered(relations):
+            try:
+                return self._connection.execute(sql).to_arrow_table()
+            except (duckdb.OutOfRangeException, duckdb.ConversionException) as error:
+                raise EngineError(
+                    f"{what}: {str(error).splitlines()[0]}",
+                    hint="A number outgrew its type: CAST it to a wider DECIMAL in the view.",
+                ) from error
+            except duckdb.Error as error:
+                raise EngineError(f"{what}: {error}") from error
+
+    @contextmanager
+    def _registered(self, relations: Mapping[str, pa.Table]) -> Iterator[None]:
+        for name, table in relations.items():
+            self._connection.register(name, table)
+        try:
+            yield
+        finally:
+            for name in relations:
+                self._connection.unregister(name)

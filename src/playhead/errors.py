@@ -1,0 +1,136 @@
+"""Every error that Playhead raises on purpose.
+
+    PlayheadError
+    ├── SettingError            a setting is missing or has a bad value
+    ├── WorkspaceError          the folder is no workspace, or of a newer version
+    │   └── WorkspaceBusyError  another process holds the role (retryable)
+    ├── ContractError           an event, field or file does not fit its contract
+    │   └── UnknownTopicError   no topic or dimension of that name
+    ├── ViewError               a view's text cannot be used
+    │   ├── UnknownViewError    no view of that name
+    │   ├── ViewSyntaxError     the text is no SQL, or names unknown columns
+    │   └── NotMergeableError   the text has a construct that partial states cannot carry
+    ├── QueryError              a query is wrong, or is not read-only
+    ├── EngineError             an engine is unknown, or failed
+    ├── EventLogError           the event log refused an operation
+    │   ├── OffsetOutOfRangeError  the offset was deleted by retention, or is not written yet
+    │   ├── LogFullError        no space left for the log (retryable)
+    │   ├── LogBusyError        another writer held the log for too long (retryable)
+    │   └── CorruptBlockError   a stored block fails its checksum
+    ├── LakeError               an Iceberg table refused an operation
+    │   └── LakeConflictError   another writer committed first (retryable)
+    ├── LoadError               a file cannot be loaded
+    ├── StateError              speed state cannot be written or read
+    └── CoverageError           batch and speed leave a gap, or overlap
+"""
+
+
+class PlayheadError(Exception):
+    """Base of the tree: what happened, and what to do about it.
+
+    Args:
+        message: what happened, naming the place (file, line, view, topic, key).
+        hint: what the user can do; printed on a line of its own.
+    """
+
+    retryable = False
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  {self.hint}" if self.hint else self.message
+
+
+class SettingError(PlayheadError):
+    """A setting is missing or has a value that cannot be used."""
+
+
+class WorkspaceError(PlayheadError):
+    """The folder is no workspace, or was written by a newer Playhead."""
+
+
+class WorkspaceBusyError(WorkspaceError):
+    """Another process holds this role in the workspace."""
+
+    retryable = True
+
+
+class ContractError(PlayheadError):
+    """An event, a field or a file does not fit its contract."""
+
+
+class UnknownTopicError(ContractError):
+    """No topic or dimension has this name."""
+
+
+class ViewError(PlayheadError):
+    """A view's text cannot be used."""
+
+
+class UnknownViewError(ViewError):
+    """No view has this name."""
+
+
+class ViewSyntaxError(ViewError):
+    """The text is no SQL query, or names relations or columns that do not exist."""
+
+
+class NotMergeableError(ViewError):
+    """The text has a construct whose partial results cannot be merged exactly."""
+
+
+class QueryError(PlayheadError):
+    """A query is wrong or is not read-only."""
+
+
+class EngineError(PlayheadError):
+    """An engine is unknown, is not installed, or failed."""
+
+
+class EventLogError(PlayheadError):
+    """The event log refused an operation."""
+
+
+class OffsetOutOfRangeError(EventLogError):
+    """The offset was deleted by retention or is not written yet."""
+
+
+class LogFullError(EventLogError):
+    """No space is left; nothing of the append was kept."""
+
+    retryable = True
+
+
+class LogBusyError(EventLogError):
+    """Another writer did not let go of the log in time; nothing was kept."""
+
+    retryable = True
+
+
+class CorruptBlockError(EventLogError):
+    """A stored block fails its checksum."""
+
+
+class LakeError(PlayheadError):
+    """An Iceberg table refused an operation."""
+
+
+class LakeConflictError(LakeError):
+    """Another writer committed first; nothing of this commit was kept."""
+
+    retryable = True
+
+
+class LoadError(PlayheadError):
+    """A file cannot be loaded."""
+
+
+class StateError(PlayheadError):
+    """Speed state cannot be written or read."""
+
+
+class CoverageError(PlayheadError):
+    """The batch and speed layers leave a gap between them, or overlap."""

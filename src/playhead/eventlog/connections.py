@@ -1,0 +1,285 @@
+"""SQLite connections to one event log file: its format, its transactions, its errors."""
+
+import os
+import sqlite3
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+from playhead.errors import (
+    CorruptBlockError,
+    EventLogError,
+    LogBusyError,
+    LogFullError,
+    PlayheadError,
+    WorkspaceError,
+)
+
+FORMAT = 1
+_APPLICATION_ID = 0x50484C47  # "PHLG"
+
+# Large pages keep the chains of pages that hold a block short.
+_PAGE_BYTES = 16_384
+_WAL_PAGES = 2_048
+_WAL_KEPT_BYTES = 64 << 20
+_CACHE_KIB = 16_384
+
+_TABLES = """
+CREATE TABLE topics (
+    topic_id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    partitions INTEGER NOT NULL
+) STRICT;
+CREATE TABLE schemas (
+    topic_id INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    crc32 INTEGER NOT NULL,
+    message BLOB NOT NULL,
+    PRIMARY KEY (topic_id, version)
+) STRICT;
+CREATE TABLE heads (
+    topic_id INTEGER NOT NULL,
+    partition INTEGER NOT NULL,
+    start_offset INTEGER NOT NULL,
+    end_offset INTEGER NOT NULL,
+    ingest_us INTEGER NOT NULL,
+    PRIMARY KEY (topic_id, partition)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE blocks (
+    topic_id INTEGER NOT NULL,
+    partition INTEGER NOT NULL,
+    first_offset INTEGER NOT NULL,
+    events INTEGER NOT NULL,
+    ingest_us INTEGER NOT NULL,
+    schema_version INTEGER NOT NULL,
+    crc32 INTEGER NOT NULL,
+    body BLOB NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX blocks_by_offset ON blocks (topic_id, partition, first_offset);
+CREATE INDEX blocks_by_time ON blocks (topic_id, partition, ingest_us, first_offset);
+CREATE TABLE commits (
+    group_name TEXT NOT NULL,
+    topic_id INTEGER NOT NULL,
+    partition INTEGER NOT NULL,
+    next_offset INTEGER NOT NULL,
+    PRIMARY KEY (topic_id, group_name, partition)
+) STRICT, WITHOUT ROWID;
+"""
+
+
+class Connections:
+    """A pool of connections: as many as threads use at once, each in one transaction at a time.
+
+    Safe to use from any thread of the process that made it. `close` waits for nobody: connections
+    in use are closed when they come back.
+    """
+
+    def __init__(self, path: Path, timeout: timedelta) -> None:
+        """Open the file, making it if it is not there.
+
+        Args:
+            timeout: how long to wait for other writers.
+
+        Raises:
+            WorkspaceError: the file is something else, or of a newer format.
+        """
+        self._path = path
+        self._timeout_s = timeout.total_seconds()
+        self._process = os.getpid()
+        self._closed = False
+        self._idle: deque[sqlite3.Connection] = deque()
+        self._write_lock = threading.Lock()
+        with self.session() as connection:
+            self._prepare(connection)
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """A connection that sees one state of the file and stands in nobody's way."""
+        with self.session() as connection:
+            connection.execute("BEGIN")
+            yield connection
+            connection.execute("COMMIT")
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """A connection in the only write transaction: committed at the end, durably, or undone.
+
+        Raises:
+            LogFullError, LogBusyError: nothing was kept; try again later.
+        """
+        with self._turn(), self.session() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection
+            connection.execute("COMMIT")
+
+    @contextmanager
+    def session(self) -> Iterator[sqlite3.Connection]:
+        """A connection outside any transaction; what an error leaves open is rolled back."""
+        connection = self._take()
+        try:
+            yield connection
+        except sqlite3.Error as error:
+            connection.close()
+            raise self.explain(error) from error
+        except BaseException:
+            _roll_back(connection)
+            self._give_back(connection)
+            raise
+        self._give_back(connection)
+
+    def close(self) -> None:
+        """Close the idle connections, and the others as they come back."""
+        self._closed = True
+        while self._idle:
+            self._idle.popleft().close()
+
+    def explain(self, error: sqlite3.Error, place: str = "") -> PlayheadError:
+        """What SQLite's error means for the event log; `place` is what was being read."""
+        code = getattr(error, "sqlite_errorcode", None) or 0
+        if code & 0xFF == sqlite3.SQLITE_FULL or code == sqlite3.SQLITE_IOERR_SHMSIZE:
+            return LogFullError(
+                f"The event log {self._path} has no space left ({error}); nothing was kept.",
+                hint="Free some disk space, or shorten its retention; then try again.",
+            )
+        if code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return self._busy()
+        if code == sqlite3.SQLITE_NOTADB:
+            return self._foreign()
+        if code & 0xFF == sqlite3.SQLITE_CORRUPT:
+            return CorruptBlockError(
+                f"The event log {self._path} is damaged{place and f' at {place}'}: {error}.",
+                hint="Restore the file from a backup.",
+            )
+        return EventLogError(f"The event log {self._path} failed: {error}.")
+
+    def _busy(self) -> LogBusyError:
+        return LogBusyError(
+            f"The event log {self._path} was locked by another writer for"
+            f" {self._timeout_s:g} s; nothing was kept.",
+            hint="Try again; look for a process that is stuck.",
+        )
+
+    def _take(self) -> sqlite3.Connection:
+        if self._closed:
+            raise EventLogError(f"The event log {self._path} is closed.")
+        if os.getpid() != self._process:
+            raise EventLogError(
+                f"The event log {self._path} was opened before this process was forked.",
+                hint="Open it again in the child process.",
+            )
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._connect()
+
+    def _give_back(self, connection: sqlite3.Connection) -> None:
+        self._idle.append(connection)
+        if self._closed:
+            self.close()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        # Threads of this process queue here, which is fairer than SQLite's polling.
+        if not self._write_lock.acquire(timeout=self._timeout_s):
+            raise self._busy()
+        try:
+            yield
+        finally:
+            self._write_lock.release()
+
+    def _connect(self) -> sqlite3.Connection:
+        try:
+            connection = sqlite3.connect(
+                self._path,
+                timeout=self._timeout_s,
+                isolation_level=None,
+                check_same_thread=False,
+            )
+        except sqlite3.Error as error:
+            raise WorkspaceError(
+                f"The event log {self._path} cannot be opened: {error}.",
+                hint="Check that its folder exists and may be written to.",
+            ) from error
+        try:
+            _configure(connection)
+        except sqlite3.Error as error:
+            connection.close()
+            raise self.explain(error) from error
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        if not self._check_format(connection):
+            self._create(connection)
+        # A process that died while it made the file may have left out this step.
+        if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+            self._switch_to_wal(connection)
+
+    def _create(self, connection: sqlite3.Connection) -> None:
+        connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("BEGIN IMMEDIATE")
+        # Another process may have been first.
+        if not self._check_format(connection):
+            for statement in _TABLES.split(";"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {FORMAT}")
+        connection.execute("COMMIT")
+
+    def _check_format(self, connection: sqlite3.Connection) -> bool:
+        """Whether the file is an event log already; False: it is empty."""
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if application == _APPLICATION_ID and version > FORMAT:
+            raise WorkspaceError(
+                f"The event log {self._path} has format {version}; this Playhead reads formats"
+                f" up to {FORMAT}.",
+                hint="Use the Playhead that wrote it, or a newer one.",
+            )
+        if application == _APPLICATION_ID:
+            return True
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if tables or application:
+            raise self._foreign()
+        return False
+
+    def _foreign(self) -> WorkspaceError:
+        return WorkspaceError(
+            f"{self._path} is not an event log.",
+            hint="Name another file, or move this one away.",
+        )
+
+    def _switch_to_wal(self, connection: sqlite3.Connection) -> None:
+        # SQLite does not wait for the lock that this needs, whatever the timeout.
+        deadline = time.monotonic() + self._timeout_s
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+            else:
+                return
+
+
+def _configure(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
+    connection.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT_BYTES}")
+    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    # Overwriting deleted blocks with zeros would double what retention writes.
+    connection.execute("PRAGMA secure_delete = OFF")
+    if sys.platform == "darwin":
+        # There fsync alone leaves the data in the drive's own cache.
+        connection.execute("PRAGMA fullfsync = ON")
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")

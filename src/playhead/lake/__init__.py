@@ -1,0 +1,28 @@
+"""Iceberg tables on local disk: the truth that every other store can be rebuilt from."""
+
+from playhead.lake.lake import Guard, Lake
+from playhead.lake.schema import Partition
+from playhead.lake.snapshot import LakeFile, Snapshot, Written
+from playhead.lake.tables import (
+    QUALITY_QUARANTINE,
+    QUALITY_REPORT,
+    TableSpec,
+    clean_table,
+    dimension_table,
+    raw_table,
+)
+
+__all__ = [
+    "QUALITY_QUARANTINE",
+    "QUALITY_REPORT",
+    "Guard",
+    "Lake",
+    "LakeFile",
+    "Partition",
+    "Snapshot",
+    "TableSpec",
+    "Written",
+    "clean_table",
+    "dimension_table",
+    "raw_table",
+]

@@ -1,0 +1,245 @@
+"""Writes a query's rows as Parquet: one stream, in partition order, encoded by a few threads.
+
+DuckDB's own partitioned COPY encodes on one thread at its end, and opens a partition again for
+every flush: 731 days of 100,000 rows took it 1.1 s and 5 million rows became 6,500 files. One
+ordered stream cut here takes half of that, and gives each partition one file, sorted.
+"""
+
+import logging
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.typedef import Record
+
+from playhead.errors import LakeError
+from playhead.lake.metrics import metrics
+from playhead.lake.partition import label
+from playhead.lake.schema import (
+    Column,
+    Partition,
+    arrow_schema,
+    cast_sql,
+    quote,
+    transform_sql,
+)
+from playhead.lake.storage import make_folder, sync
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+logger = logging.getLogger(__name__)
+
+BATCH_ROWS = 122_880
+FILE_BYTES = 64 << 20
+ROW_GROUP_ROWS = 1 << 20
+# In smaller files, setting up zstd and a dictionary for each column costs more than all else.
+LARGE_BYTES = 1 << 20
+THREADS = min(4, (os.cpu_count() or 1) + 1)
+_PARTITION = "__partition"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a table's files look: what a writer needs to know of the table.
+
+    Attributes:
+        sort: columns that each file is sorted by, in order, ascending, NULLs last.
+        sort_order_id: Iceberg's id of that order; None for an unsorted table.
+    """
+
+    name: str
+    columns: tuple[Column, ...]
+    partition: Partition | None
+    spec_id: int
+    sort: tuple[str, ...]
+    sort_order_id: int | None
+
+
+@dataclass
+class _Chunk:
+    """Rows of one partition on their way into one file."""
+
+    partition: int
+    batches: list[pa.RecordBatch]
+    bytes: int
+
+
+def write(
+    layout: Layout, con: duckdb.DuckDBPyConnection, query: str, folder: Path
+) -> list[DataFile]:
+    """Run `query` and write its rows into new files of `folder`, durably.
+
+    Memory is bounded: DuckDB spills the sort, and at most `THREADS` + 2 chunks of
+    `FILE_BYTES` (as Arrow) are held at once.
+
+    Returns:
+        one entry per file, in partition order; empty if the query has no row.
+
+    Raises:
+        LakeError: the query fails, has a column that the table lacks, or a NULL where the
+            table needs a value; or the disk is full. Files may be left in `folder`.
+    """
+    try:
+        return _write(layout, con, _select(layout, con, query), folder)
+    except (duckdb.Error, pa.ArrowException) as error:
+        raise LakeError(f"{layout.name}: the query to write failed: {error}") from error
+    except OSError as error:
+        raise LakeError(
+            f"{layout.name}: cannot write to {folder}: {error}", hint="Is the disk full?"
+        ) from error
+
+
+def _select(layout: Layout, con: duckdb.DuckDBPyConnection, query: str) -> str:
+    """The query, in the table's types, columns and order."""
+    query = query.strip().rstrip(";")
+    described = con.execute(f"DESCRIBE FROM (\n{query}\n)").fetchall()
+    types: dict[str, str] = {row[0]: row[1] for row in described}
+    known = [column.name for column in layout.columns]
+    if unknown := [name for name in types if name not in known]:
+        raise LakeError(
+            f"{layout.name}: the query has a column {', '.join(unknown)} that the table lacks",
+            hint=f"Leave it out, or add it with create(). The table has {', '.join(known)}.",
+        )
+    casts = ", ".join(cast_sql(column, types.get(column.name)) for column in layout.columns)
+    rows = f"SELECT {casts} FROM (\n{query}\n)"
+    partition = f"{transform_sql(layout.partition)} AS {_PARTITION}"
+    keys = [f"{_PARTITION} NULLS FIRST"] if layout.partition else []
+    keys += [f"{quote(column)} NULLS LAST" for column in layout.sort]
+    order = f" ORDER BY {', '.join(keys)}" if keys else ""
+    return f"SELECT *, {partition} FROM ({rows}){order}"
+
+
+def _write(
+    layout: Layout, con: duckdb.DuckDBPyConnection, select: str, folder: Path
+) -> list[DataFile]:
+    files: list[DataFile] = []
+    pending: deque[Future[DataFile]] = deque()
+    reader = con.execute(select).to_arrow_reader(BATCH_ROWS)
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="lake-write") as pool:
+        try:
+            for number, chunk in enumerate(_chunks(layout, reader)):
+                if not number:
+                    make_folder(folder)
+                pending.append(pool.submit(_write_file, layout, folder, number, chunk))
+                if len(pending) > THREADS:
+                    files.append(pending.popleft().result())
+            files.extend(future.result() for future in pending)
+        finally:
+            reader.close()
+            for future in pending:
+                future.cancel()
+    if files:
+        sync(folder)
+    return files
+
+
+def _chunks(layout: Layout, reader: pa.RecordBatchReader) -> Iterator[_Chunk]:
+    """Cut the ordered stream at every new partition, and wherever a file is large enough."""
+    schema = arrow_schema(layout.columns)
+    chunk: _Chunk | None = None
+    for partitions, batch in _checked(layout, reader):
+        rows = _typed(layout, batch, schema)
+        row_bytes = rows.nbytes / rows.num_rows
+        for start, stop in _runs(partitions):
+            part, piece = int(partitions[start]), rows.slice(start, stop - start)
+            if chunk and (chunk.partition != part or chunk.bytes >= FILE_BYTES):
+                yield chunk
+                chunk = None
+            chunk = chunk or _Chunk(part, [], 0)
+            chunk.batches.append(piece)
+            chunk.bytes += int(row_bytes * piece.num_rows)
+    if chunk:
+        yield chunk
+
+
+def _checked(
+    layout: Layout, reader: pa.RecordBatchReader
+) -> "Iterator[tuple[npt.NDArray[np.int64], pa.RecordBatch]]":
+    """The batches with rows, their partition values apart; refuses rows that have none."""
+    lost = 0
+    for batch in reader:
+        values = batch.column(batch.num_columns - 1)
+        lost += values.null_count
+        if lost and values.null_count < batch.num_rows:
+            break
+        if not lost and batch.num_rows:
+            yield values.to_numpy(zero_copy_only=False).astype(np.int64), batch
+    if lost and (cut := layout.partition):
+        raise LakeError(
+            f"{layout.name}: {lost} rows have no {cut.column}, "
+            f"by whose {cut.unit} the table is cut",
+            hint="Leave these rows out, or give them a time.",
+        )
+
+
+def _typed(layout: Layout, batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """The table's columns of a batch, with their field ids; required ones hold no NULL."""
+    arrays = [
+        array if array.type == field.type else array.cast(field.type)
+        for array, field in zip(batch.columns[:-1], schema, strict=True)
+    ]
+    for column, array in zip(layout.columns, arrays, strict=True):
+        if column.required and array.null_count:
+            raise LakeError(
+                f"{layout.name}: column {column.name} is required, "
+                f"and {array.null_count} of {len(array)} rows have no value",
+                hint="Leave these rows out, or make the column optional.",
+            )
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _runs(values: "npt.NDArray[np.int64]") -> Iterator[tuple[int, int]]:
+    """Start and stop of every run of equal values."""
+    cuts = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
+    return pairwise(cuts)
+
+
+def _write_file(layout: Layout, folder: Path, number: int, chunk: _Chunk) -> DataFile:
+    stem = label(layout.partition, chunk.partition)
+    path = folder / f"{stem}-{number:05d}.parquet"
+    collected: list[Any] = []
+    large = chunk.bytes > LARGE_BYTES
+    pq.write_table(
+        pa.Table.from_batches(chunk.batches),
+        path,
+        compression="zstd" if large else "snappy",
+        use_dictionary=large,
+        row_group_size=ROW_GROUP_ROWS,
+        store_schema=False,
+        store_decimal_as_integer=True,
+        metadata_collector=collected,
+    )
+    sync(path)
+    return _entry(layout, path, chunk.partition, collected[0])
+
+
+def _entry(layout: Layout, path: Path, partition: int, footer: Any) -> DataFile:
+    """The manifest entry of a file just written; `footer` is its Parquet metadata."""
+    fields: dict[str, Any] = metrics(layout.columns, footer)
+    entry = DataFile.from_args(
+        content=DataFileContent.DATA,
+        file_path=str(path),
+        file_format=FileFormat.PARQUET,
+        partition=Record(partition) if layout.partition else Record(),
+        record_count=footer.num_rows,
+        file_size_in_bytes=path.stat().st_size,
+        sort_order_id=layout.sort_order_id,
+        nan_value_counts=None,
+        key_metadata=None,
+        split_offsets=None,
+        equality_ids=None,
+        **fields,
+    )
+    entry.spec_id = layout.spec_id
+    return entry

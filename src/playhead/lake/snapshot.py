@@ -1,0 +1,138 @@
+"""What a table holds at one moment, and the SQL that reads exactly that."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+
+import pyarrow as pa
+
+from playhead.errors import LakeError
+from playhead.lake.schema import Column, arrow_schema, literal, quote
+
+
+@dataclass(frozen=True)
+class LakeFile:
+    """One Parquet file of a table.
+
+    Attributes:
+        partition: the day, or the first of the month; None in a table without partitions.
+    """
+
+    path: str
+    partition: date | None
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a write did.
+
+    Attributes:
+        snapshot_id: the new snapshot; None if there was nothing to commit.
+        skipped: the guard refused, so nothing was committed.
+        partitions: the days or months that got rows, in order.
+    """
+
+    rows: int = 0
+    files: int = 0
+    bytes: int = 0
+    snapshot_id: int | None = None
+    skipped: bool = False
+    partitions: tuple[date, ...] = ()
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One table at one moment: properties, files and columns of the same metadata.
+
+    It stays readable, whatever is written later, until `expire` drops it.
+
+    Attributes:
+        id: Iceberg's snapshot id; None before the first one.
+    """
+
+    name: str
+    id: int | None
+    properties: Mapping[str, str]
+    files: tuple[LakeFile, ...]
+    columns: tuple[Column, ...] = field(repr=False)
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """The columns as an Arrow schema."""
+        return arrow_schema(self.columns)
+
+    @property
+    def rows(self) -> int:
+        return sum(file.rows for file in self.files)
+
+    @property
+    def partitions(self) -> list[date]:
+        """The days or months that have rows, in order."""
+        return sorted({file.partition for file in self.files if file.partition is not None})
+
+    def scan(
+        self,
+        *,
+        partitions: Collection[date] | None = None,
+        columns: Collection[str] | None = None,
+    ) -> str:
+        """SQL for a FROM clause in DuckDB that reads this snapshot and nothing else.
+
+        Columns are found by field id, so a file from before a column was added reads NULL.
+
+        Args:
+            partitions: only these days or months; None reads all.
+            columns: only these, in this order; None gives all.
+
+        Raises:
+            LakeError: an unknown column, or a file that is missing or cut short.
+        """
+        chosen = self._chosen(columns)
+        wanted = None if partitions is None else frozenset(partitions)
+        files = [f for f in self.files if wanted is None or f.partition in wanted]
+        if not files:
+            return _empty(chosen)
+        self._check(files)
+        paths = ", ".join(literal(file.path) for file in files)
+        fields = ", ".join(_field(column) for column in chosen)
+        return f"read_parquet([{paths}], schema = MAP {{{fields}}})"
+
+    def _chosen(self, names: Collection[str] | None) -> tuple[Column, ...]:
+        if names is None:
+            return self.columns
+        known = {column.name: column for column in self.columns}
+        if unknown := [name for name in names if name not in known]:
+            raise LakeError(
+                f"{self.name}: no column {', '.join(unknown)}",
+                hint=f"It has {', '.join(known)}.",
+            )
+        return tuple(known[name] for name in names)
+
+    def _check(self, files: list[LakeFile]) -> None:
+        for file in files:
+            try:
+                size = Path(file.path).stat().st_size
+            except OSError as error:
+                raise LakeError(
+                    f"{self.name}: the data file {file.path} cannot be read: {error.strerror}",
+                    hint="Was it deleted, or the workspace moved? Restore it from a backup.",
+                ) from error
+            if size != file.bytes:
+                raise LakeError(
+                    f"{self.name}: the data file {file.path} has {size} bytes, not {file.bytes}",
+                    hint="It was cut short or changed. Restore it from a backup.",
+                )
+
+
+def _field(column: Column) -> str:
+    name, kind = literal(column.name), literal(column.type.duckdb)
+    return f"{column.id}: {{name: {name}, type: {kind}, default_value: NULL}}"
+
+
+def _empty(columns: tuple[Column, ...]) -> str:
+    nulls = ", ".join(f"CAST(NULL AS {c.type.duckdb}) AS {quote(c.name)}" for c in columns)
+    return f"(SELECT {nulls} WHERE false)"

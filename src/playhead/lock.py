@@ -1,0 +1,62 @@
+"""One process a role: a lock on a file, which the system lets go when the process dies."""
+
+import fcntl
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from playhead.errors import WorkspaceBusyError
+
+
+class RoleLock:
+    """Held from `acquire` to `release`, by one process of the machine.
+
+    Args:
+        path: the lock file; its content names the holder's process.
+        role: for the error message, such as "speed layer".
+    """
+
+    def __init__(self, path: Path, role: str) -> None:
+        self._path = path
+        self._role = role
+        self._file: int | None = None
+
+    def acquire(self) -> None:
+        """Take the role.
+
+        Raises:
+            WorkspaceBusyError: another process has it.
+        """
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(file, 32).decode(errors="replace").strip() or "unknown"
+            os.close(file)
+            raise WorkspaceBusyError(
+                f"another {self._role} runs in this workspace (process {holder})",
+                hint="Stop it first, or use another workspace.",
+            ) from None
+        os.ftruncate(file, 0)
+        os.write(file, str(os.getpid()).encode())
+        self._file = file
+
+    def release(self) -> None:
+        """Let the role go; may be called twice."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()

@@ -1,0 +1,5 @@
+"""Views: every metric one SELECT, and every plan derived from it."""
+
+from playhead.views.view import View
+
+__all__ = ["View"]

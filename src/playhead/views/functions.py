@@ -1,0 +1,175 @@
+"""The canonical set of functions, and why anything else is refused.
+
+Only functions that every engine computes to the same digits, whatever the order of the rows,
+may stand in a view. Everything outside the set is refused by name.
+"""
+
+from sqlglot import exp
+
+from playhead.errors import NotMergeableError
+
+MERGEABLE = (
+    exp.Count,
+    exp.CountIf,
+    exp.Sum,
+    exp.Avg,
+    exp.Min,
+    exp.Max,
+    exp.ArgMax,
+    exp.ArgMin,
+    exp.LogicalOr,
+    exp.LogicalAnd,
+    exp.Stddev,
+    exp.StddevSamp,
+    exp.StddevPop,
+    exp.Variance,
+    exp.VariancePop,
+)
+"""Aggregates with an exact, mergeable state."""
+
+ABOVE_ONLY = (exp.Median, exp.PercentileCont, exp.PercentileDisc)
+"""Order-free aggregates without a small state: allowed above the lowest GROUP BY only."""
+
+WINDOW_ONLY = (
+    exp.RowNumber,
+    exp.Rank,
+    exp.DenseRank,
+    exp.PercentRank,
+    exp.CumeDist,
+    exp.Ntile,
+    exp.Lag,
+    exp.Lead,
+    exp.FirstValue,
+    exp.LastValue,
+    exp.NthValue,
+)
+
+SCALAR = (
+    exp.Abs, exp.And, exp.Case, exp.Cast, exp.Ceil, exp.Coalesce, exp.Concat, exp.Contains,
+    exp.Date, exp.DateAdd, exp.DateBin, exp.DateDiff, exp.DateFromParts,
+    exp.DateSub, exp.DateTrunc, exp.Day, exp.DayOfWeek, exp.DayOfWeekIso, exp.DayOfYear,
+    exp.Extract, exp.Floor, exp.Greatest, exp.Hour, exp.If, exp.Least, exp.Left, exp.Length,
+    exp.Lower, exp.Minute, exp.Month, exp.Nullif, exp.Or, exp.Quarter, exp.Replace, exp.Right,
+    exp.Round, exp.Second, exp.Sign, exp.Sqrt, exp.StartsWith, exp.EndsWith, exp.Struct,
+    exp.Substring, exp.TimestampTrunc, exp.Trim, exp.TryCast, exp.Upper, exp.Week,
+    exp.WeekOfYear, exp.Xor, exp.Year,
+)  # fmt: skip
+"""Scalar functions of the canonical set."""
+
+EXTRACTABLE = {
+    "year", "quarter", "month", "week", "day", "hour", "minute", "second", "dayofweek", "dow",
+    "isodow", "dayofyear", "doy",
+}  # fmt: skip
+
+_NOT_REPEATABLE = "its value changes from one run to the next, so a recomputation would differ"
+_ORDER = "its result depends on the order in which rows arrive"
+_NO_STATE = "it needs every value at once: no small partial result of it can be merged exactly"
+_FLOAT = "it is computed in floating point, where the order of the rows changes the digits"
+
+_REASONS: dict[str, tuple[str, str]] = {
+    "median": (_NO_STATE, "use AVG, MIN/MAX, or COUNT(*) FILTER over value ranges; above the "
+               "lowest GROUP BY a MEDIAN of its rows is allowed"),
+    "quantile_cont": (_NO_STATE, "count values by range with COUNT(*) FILTER (WHERE ...)"),
+    "quantile_disc": (_NO_STATE, "count values by range with COUNT(*) FILTER (WHERE ...)"),
+    "percentile_cont": (_NO_STATE, "count values by range with COUNT(*) FILTER (WHERE ...)"),
+    "percentile_disc": (_NO_STATE, "count values by range with COUNT(*) FILTER (WHERE ...)"),
+    "quantile": (_NO_STATE, "count values by range with COUNT(*) FILTER (WHERE ...)"),
+    "mode": (_NO_STATE, "GROUP BY the value with COUNT(*), and rank the groups above it"),
+    "approx_count_distinct": ("a sketch is not exact", "write COUNT(DISTINCT x)"),
+    "approx_quantile": ("a sketch is not exact", "count values by range"),
+    "first": (_ORDER, "write ARG_MIN(x, event_time)"),
+    "last": (_ORDER, "write ARG_MAX(x, event_time)"),
+    "any_value": (_ORDER, "write MIN(x) or MAX(x)"),
+    "array_agg": (_ORDER, "GROUP BY the value, or keep it with ARG_MAX(x, event_time)"),
+    "list": (_ORDER, "GROUP BY the value, or keep it with ARG_MAX(x, event_time)"),
+    "string_agg": (_ORDER, "GROUP BY the value"),
+    "group_concat": (_ORDER, "GROUP BY the value"),
+    "listagg": (_ORDER, "GROUP BY the value"),
+    "now": (_NOT_REPEATABLE, "compare with event_time, or filter in the query on the view"),
+    "current_timestamp": (_NOT_REPEATABLE, "filter in the query on the view"),
+    "current_date": (_NOT_REPEATABLE, "filter in the query on the view"),
+    "current_time": (_NOT_REPEATABLE, "filter in the query on the view"),
+    "localtimestamp": (_NOT_REPEATABLE, "filter in the query on the view"),
+    "random": (_NOT_REPEATABLE, "sample by a column, such as a part of the user_id"),
+    "rand": (_NOT_REPEATABLE, "sample by a column, such as a part of the user_id"),
+    "uuid": (_NOT_REPEATABLE, "use event_id"),
+    "product": (_FLOAT, "no exact form exists"),
+    "fsum": (_FLOAT, "write SUM of a DECIMAL"),
+    "favg": (_FLOAT, "write AVG of a DECIMAL"),
+    "corr": (_FLOAT, "SUM the products of DECIMAL columns and divide"),
+    "grouping": ("grouping sets are not compiled", "write one view for each grouping"),
+}  # fmt: skip
+
+
+def function_name(node: exp.Expression) -> str:
+    """The function's name as a user would write it."""
+    if isinstance(node, exp.Anonymous):
+        return str(node.name).lower()
+    special: dict[type, str] = {
+        exp.First: "first", exp.Last: "last", exp.AnyValue: "any_value", exp.ArrayAgg: "array_agg",
+        exp.GroupConcat: "string_agg", exp.ApproxDistinct: "approx_count_distinct",
+        exp.Rand: "random", exp.PercentileCont: "quantile_cont",
+        exp.PercentileDisc: "quantile_disc", exp.LogicalOr: "bool_or", exp.LogicalAnd: "bool_and",
+    }  # fmt: skip
+    return special.get(type(node), node.sql_name().lower() if isinstance(node, exp.Func) else "")
+
+
+def position(node: exp.Expression) -> str:
+    """`line N: ` where the parser recorded a place, else nothing."""
+    for part in node.walk():
+        if line := part.meta.get("line"):
+            return f"line {line}: "
+    return ""
+
+
+def refuse(node: exp.Expression, what: str, why: str, instead: str) -> NotMergeableError:
+    """The refusal of one construct: where, what, why, and what to write instead."""
+    return NotMergeableError(f"{position(node)}{what} is refused: {why}", hint=f"Instead: {instead}.")
+
+
+def refuse_function(node: exp.Expression) -> NotMergeableError:
+    """The refusal of a function by its name."""
+    name = function_name(node)
+    why, instead = _REASONS.get(
+        name,
+        (
+            "it is not in the canonical set, so engines might give different digits",
+            "use a function listed in docs/views.md",
+        ),
+    )
+    return refuse(node, name.upper(), why, instead)
+
+
+def check_functions(tree: exp.Expression) -> None:
+    """Refuse what no part of a view may hold.
+
+    Raises:
+        NotMergeableError: a function outside the canonical set, or a DISTINCT aggregate whose
+            parts do not add up.
+    """
+    for node in tree.find_all(exp.Func, exp.Command, exp.Placeholder, exp.Parameter):
+        if isinstance(node, exp.Anonymous) and function_name(node) == "session_window":
+            continue
+        allowed = isinstance(node, (*SCALAR, *MERGEABLE, *ABOVE_ONLY, *WINDOW_ONLY))
+        if not allowed:
+            raise refuse_function(node)
+        if isinstance(node, exp.Extract) and node.name.lower() not in EXTRACTABLE:
+            raise refuse(node, f"EXTRACT({node.name})", "engines differ on it", "use year to second")
+        _check_aggregate(node)
+
+
+def _check_aggregate(node: exp.Expression) -> None:
+    if isinstance(node, (exp.Sum, exp.Avg)) and isinstance(node.this, exp.Distinct):
+        raise refuse(
+            node,
+            f"{function_name(node).upper()}(DISTINCT ...)",
+            "a value seen in two parts would be added twice",
+            "GROUP BY the value's owner first (one row each), then SUM above it",
+        )
+    if isinstance(node, exp.Count) and isinstance(node.this, exp.Distinct):
+        if len(node.this.expressions) != 1 or isinstance(node.this.expressions[0], exp.Star):
+            raise refuse(node, "COUNT(DISTINCT a, b)", "it takes one value", "join them with ||")
+    if isinstance(node, (exp.Max, exp.Min)) and node.args.get("expressions"):
+        raise refuse(node, "MAX(x, n)", "a list has no exact merge here", "rank above the GROUP BY")
+    if isinstance(node, (exp.ArgMax, exp.ArgMin)) and node.args.get("count"):
+        raise refuse(node, "ARG_MAX(x, y, n)", "a list has no exact merge", "QUALIFY ROW_NUMBER()")
