@@ -22,7 +22,8 @@ RANK = ("ingest_time", "load_id", "epoch", "partition", "offset")
 _ATTEMPTS = 10
 _LAST = {"ingest_time": "TIMESTAMP 'infinity'"}
 _LAST_NUMBER = "9223372036854775807"
-_REPEATS, _MET = "cleaning_repeats", "cleaning_met"
+_NEW, _REPEATS, _MET = "cleaning_new", "cleaning_repeats", "cleaning_met"
+_PLACE = ("load_id", "partition", "offset")
 
 
 @dataclass(frozen=True)
@@ -127,70 +128,72 @@ class _Cleaning:
         report = CleanReport(self._contract.name)
         if self._covered == self._target and not self._full:
             return report
-        self._con.execute(f"CREATE OR REPLACE TEMP TABLE {_REPEATS} AS {_repeats_sql(self._keyed)}")
-        self._con.execute(f"CREATE OR REPLACE TEMP TABLE {_MET} AS {self._met_sql()}")
         try:
+            self._make(_NEW, self._new_sql())
+            self._make(_REPEATS, _repeats_sql(f"(FROM {_NEW} WHERE NOT keyless)"))
+            self._make(_MET, self._met_sql())
             written = self._write()
-            if written.skipped:
-                return None
-            return self._count(report, written)
+            return None if written.skipped else self._count(report)
         finally:
-            self._con.execute(f"DROP TABLE {_REPEATS}; DROP TABLE {_MET}")
+            for name in (_NEW, _REPEATS, _MET):
+                self._con.execute(f"DROP TABLE IF EXISTS {name}")
+
+    def _make(self, name: str, query: str) -> None:
+        self._con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {query}")
 
     @property
-    def _new(self) -> str:
-        """Rows of the raw table that the clean one does not cover."""
-        return f"""(
-            SELECT * FROM {self._raw.scan()}
-            WHERE (load_id > {self._covered.load} AND load_id <= {self._target.load})
-                OR (epoch > {self._covered.epoch} AND epoch <= {self._target.epoch})
-        )"""
+    def _uncovered(self) -> str:
+        """The condition for rows of the raw table that the clean one does not cover."""
+        return (
+            f"((load_id > {self._covered.load} AND load_id <= {self._target.load})"
+            f" OR (epoch > {self._covered.epoch} AND epoch <= {self._target.epoch}))"
+        )
 
     @property
-    def _keyless_sql(self) -> str:
+    def _keyless(self) -> str:
         return " OR ".join(f"{identifier(name)} IS NULL" for name in self._contract.not_null)
 
-    @property
-    def _keyed(self) -> str:
-        return f"(SELECT * FROM {self._new} WHERE NOT ({self._keyless_sql}))"
+    def _content(self, relation: str) -> str:
+        """A 64-bit hash of the contract's fields: it only tells two sorts of repeats apart."""
+        return f"hash({_columns(relation, tuple(self._contract.schema.names))})"
 
-    @property
-    def _existing(self) -> str:
-        """The rows of the clean table; a full cleaning starts from none."""
-        scan = self._clean.scan()
-        return f"(SELECT * FROM {scan} WHERE false)" if self._full else scan
-
-    @property
-    def _firsts(self) -> str:
-        """The earliest new row of every event."""
-        return f"({_without(self._keyed, _REPEATS)})"
+    def _new_sql(self) -> str:
+        """What is needed of every new row to decide its fate."""
+        return f"""
+            SELECT {_columns("r", ("event_id", *RANK))}, {self._keyless} AS keyless,
+                {self._content("r")} AS content
+            FROM {self._raw.scan()} AS r WHERE {self._uncovered}
+        """
 
     def _met_sql(self) -> str:
         """New rows whose event the clean table has already, each with that row's place.
 
         Usually the older row stays; a new one `wins` if its rank is lower, as when a sealed
-        epoch brings what a load brought, too, but later.
+        epoch brings later what a load has brought, too.
         """
-        rank, old_rank = _rank_sql("new"), _rank_sql("old")
+        firsts = f"({_without(f'(FROM {_NEW} WHERE NOT keyless)', _REPEATS)})"
+        places = ", ".join(f"old.{identifier(c)} AS {identifier(f'old_{c}')}" for c in _PLACE)
+        columns = ("event_id", "event_time", *RANK)
+        existing = f"{self._clean.scan(columns=columns)} AS old"
         return f"""
-            SELECT new.event_id, {_columns("new", _PLACE)}, {rank} < {old_rank} AS wins,
-                {", ".join(f"old.{identifier(c)} AS {identifier(f'old_{c}')}" for c in _PLACE)},
-                old.event_time::DATE AS old_day
-            FROM (SELECT {_columns("r", ("event_id", *RANK))} FROM {self._firsts} AS r) AS new
-            JOIN (SELECT {_columns("c", ("event_id", "event_time", *RANK))}
-                  FROM {self._existing} AS c) AS old USING (event_id)
+            SELECT new.event_id, {_columns("new", _PLACE)}, {places},
+                {_rank_sql("new")} < {_rank_sql("old")} AS wins, old.event_time::DATE AS old_day
+            FROM {firsts} AS new JOIN {existing} USING (event_id)
+            WHERE {"false" if self._full else "true"}
         """
 
     @property
     def _survivors(self) -> str:
-        lost = f"(SELECT * FROM {_MET} WHERE NOT wins)"
-        return f"({_without(self._firsts, lost)})"
+        """The rows to add: new, with a key, first of their event, and not beaten by an old one."""
+        keyed = f"(FROM {self._raw.scan()} WHERE {self._uncovered} AND NOT ({self._keyless}))"
+        lost = f"(FROM {_MET} WHERE NOT wins)"
+        return f"({_without(f'({_without(keyed, _REPEATS)})', lost)})"
 
     @property
     def _displaced(self) -> str:
-        """Rows of the clean table that give way."""
+        """The places of rows of the clean table that give way."""
         places = ", ".join(f"{identifier(f'old_{c}')} AS {identifier(c)}" for c in _PLACE)
-        return f"(SELECT event_id, {places} FROM {_MET} WHERE wins)"
+        return f"(SELECT {places} FROM {_MET} WHERE wins)"
 
     def _write(self) -> Written:
         """Append, unless older rows give way: then the days that change are written anew."""
@@ -200,50 +203,38 @@ class _Cleaning:
         def guard(current: Mapping[str, str]) -> bool:
             return int(current.get("playhead.cleaned", 0)) == run
 
-        if self._full:
-            return self._lake.overwrite(
-                self._clean.name,
-                self._con,
-                f"FROM {self._survivors}",
-                properties=properties,
-                guard=guard,
-            )
-        days = self._days_to_rewrite()
-        if not days:
+        query, days = f"FROM {self._survivors}", self._days_to_rewrite()
+        if not days and not self._full:
             return self._lake.append(
-                self._clean.name,
-                self._con,
-                f"FROM {self._survivors}",
-                properties=properties,
-                guard=guard,
+                self._clean.name, self._con, query, properties=properties, guard=guard
             )
-        stays = _without(self._clean.scan(partitions=days), self._displaced)
+        if days:
+            stays = _without(self._clean.scan(partitions=days), self._displaced)
+            query = f"{query} UNION ALL BY NAME ({stays})"
         return self._lake.overwrite(
             self._clean.name,
             self._con,
-            f"FROM {self._survivors} UNION ALL BY NAME ({stays})",
-            partitions=days,
+            query,
+            partitions=days or None,
             properties=properties,
             guard=guard,
         )
 
     def _days_to_rewrite(self) -> list[date]:
-        """Empty if no row of the clean table gives way."""
-        rows = self._con.execute(f"SELECT DISTINCT old_day FROM {_MET} WHERE wins").fetchall()
-        if not rows:
+        """The days of all rows that come or go; empty if no row of the clean table gives way."""
+        if not self._one(f"SELECT count(*) FROM {_MET} WHERE wins")[0]:
             return []
-        new = self._con.execute(
-            f"SELECT DISTINCT event_time::DATE FROM {self._survivors}"
-        ).fetchall()
-        return sorted({day for (day,) in (*rows, *new)})
+        rows = self._con.execute(f"""
+            SELECT old_day FROM {_MET} WHERE wins
+            UNION SELECT event_time::DATE FROM {self._survivors}
+        """).fetchall()
+        return sorted(day for (day,) in rows)
 
-    def _count(self, report: CleanReport, written: Written) -> CleanReport:
-        rows, null_keys = self._one(
-            f"SELECT count(*), count(*) FILTER ({self._keyless_sql}) FROM {self._new}"
-        )
-        repeats, lost, replaced = self._one(
-            f"SELECT (SELECT count(*) FROM {_REPEATS}), count(*) FILTER (NOT wins), "
-            f"count(*) FILTER (wins) FROM {_MET}"
+    def _count(self, report: CleanReport) -> CleanReport:
+        rows, null_keys = self._one(f"SELECT count(*), count(*) FILTER (keyless) FROM {_NEW}")
+        (repeats,) = self._one(f"SELECT count(*) FROM {_REPEATS}")
+        lost, replaced = self._one(
+            f"SELECT count(*) FILTER (NOT wins), count(*) FILTER (wins) FROM {_MET}"
         )
         beaten = repeats + lost + replaced
         same = self._count_same_content() if beaten else 0
@@ -259,23 +250,23 @@ class _Cleaning:
 
     def _count_same_content(self) -> int:
         """How many of the beaten rows equal the row that stays, field by field."""
-        fields = tuple(self._contract.schema.names)
-        ids = f"(SELECT event_id FROM {_REPEATS} UNION SELECT event_id FROM {_MET})"
-        every = f"""(
-            SELECT {_columns("n", (*fields, *RANK))} FROM {self._keyed} AS n
-            SEMI JOIN {ids} USING (event_id)
-            UNION ALL
-            SELECT {_columns("o", (*fields, *RANK))} FROM {self._existing} AS o
-            SEMI JOIN (SELECT event_id FROM {_MET}) USING (event_id)
-        )"""
-        content = ", ".join(identifier(name) for name in fields)
+        days = self._con.execute(f"SELECT DISTINCT old_day FROM {_MET}").fetchall()
+        existing = self._clean.scan(partitions=[day for (day,) in days])
+        columns = ("event_id", *RANK)
         (same,) = self._one(f"""
+            WITH every AS (
+                SELECT {_columns("n", columns)}, content FROM {_NEW} AS n
+                SEMI JOIN (SELECT event_id FROM {_REPEATS} UNION SELECT event_id FROM {_MET})
+                    USING (event_id)
+                WHERE NOT keyless
+                UNION ALL
+                SELECT {_columns("o", columns)}, {self._content("o")} AS content
+                FROM {existing} AS o SEMI JOIN (SELECT event_id FROM {_MET}) USING (event_id)
+            )
             SELECT count(*) FILTER (place > 1 AND content = best) FROM (
-                SELECT row({content}) AS content,
-                    first_value(row({content})) OVER by_rank AS best,
+                SELECT content, first_value(content) OVER by_rank AS best,
                     row_number() OVER by_rank AS place
-                FROM {every} AS every
-                WINDOW by_rank AS (PARTITION BY event_id ORDER BY {_order_sql()})
+                FROM every WINDOW by_rank AS (PARTITION BY event_id ORDER BY {_order_sql()})
             )
         """)
         return same
@@ -284,9 +275,6 @@ class _Cleaning:
         row = self._con.execute(query).fetchone()
         assert row is not None  # noqa: S101
         return tuple(int(value) for value in row)
-
-
-_PLACE = ("load_id", "partition", "offset")
 
 
 def _columns(relation: str, names: tuple[str, ...]) -> str:

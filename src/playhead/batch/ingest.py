@@ -187,7 +187,7 @@ class Ingest:
     @property
     def _days(self) -> tuple[str | None, str | None]:
         since, until = self.days.since, self.days.until
-        return since and since.isoformat(), until and until.isoformat()
+        return (since.isoformat() if since else None, until.isoformat() if until else None)
 
     def _append(
         self, raw: str, contract: Contract, source: Source, staged: Staged, digest: str

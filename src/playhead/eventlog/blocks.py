@@ -22,7 +22,7 @@ BLOCK_BYTES = 16 << 20
 
 # Halves the bytes to sync and to keep; on small blocks it costs more time than it saves.
 _COMPRESSED_FROM_EVENTS = 2_048
-_HEADER = struct.Struct("<6q")
+_HEADER = struct.Struct("<7q")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,28 +31,35 @@ class Block:
 
     partition: int
     events: int
+    raw_bytes: int
     body: pa.Buffer
     crc32: int
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Where a block stands; part of its checksum, so a block cannot pass for another one."""
+    """Where a block stands; part of its checksum, so a block cannot pass for another one.
+
+    Attributes:
+        raw_bytes: about what its events take when decoded.
+    """
 
     topic_id: int
     partition: int
     first_offset: int
     events: int
+    raw_bytes: int
     ingest_us: int
     schema_version: int
 
-    def values(self) -> tuple[int, int, int, int, int, int]:
+    def values(self) -> tuple[int, ...]:
         """The fields, in order."""
         return (
             self.topic_id,
             self.partition,
             self.first_offset,
             self.events,
+            self.raw_bytes,
             self.ingest_us,
             self.schema_version,
         )
@@ -88,8 +95,10 @@ def split(table: pa.Table, key: str, partitions: int) -> Iterator[tuple[int, pa.
 
 def encode(partition: int, batch: pa.RecordBatch) -> Block:
     """The batch as a block; the buffers of a large one are compressed by LZ4."""
-    body = _compressed(batch) if batch.num_rows >= _COMPRESSED_FROM_EVENTS else batch.serialize()
-    return Block(partition, batch.num_rows, body, zlib.crc32(body))
+    large = batch.num_rows >= _COMPRESSED_FROM_EVENTS
+    body = _compressed(batch) if large else batch.serialize()
+    raw_bytes = batch.nbytes if large else body.size
+    return Block(partition, batch.num_rows, raw_bytes, body, zlib.crc32(body))
 
 
 def decode(

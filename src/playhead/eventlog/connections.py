@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -55,6 +55,7 @@ CREATE TABLE blocks (
     partition INTEGER NOT NULL,
     first_offset INTEGER NOT NULL,
     events INTEGER NOT NULL,
+    raw_bytes INTEGER NOT NULL,
     ingest_us INTEGER NOT NULL,
     schema_version INTEGER NOT NULL,
     crc32 INTEGER NOT NULL,
@@ -94,8 +95,12 @@ class Connections:
         self._closed = False
         self._idle: deque[sqlite3.Connection] = deque()
         self._write_lock = threading.Lock()
-        with self.session() as connection:
-            self._prepare(connection)
+        try:
+            with self.session() as connection:
+                self._prepare(connection)
+        except BaseException:
+            self.close()
+            raise
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -135,8 +140,9 @@ class Connections:
     def close(self) -> None:
         """Close the idle connections, and the others as they come back."""
         self._closed = True
-        while self._idle:
-            self._idle.popleft().close()
+        with suppress(IndexError):
+            while True:
+                self._idle.pop().close()
 
     def explain(self, error: sqlite3.Error, place: str = "") -> PlayheadError:
         """What SQLite's error means for the event log; `place` is what was being read."""
@@ -213,7 +219,10 @@ class Connections:
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        if not self._check_format(connection):
+        connection.execute("BEGIN")
+        made = self._check_format(connection)
+        connection.execute("COMMIT")
+        if not made:
             self._create(connection)
         # A process that died while it made the file may have left out this step.
         if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
@@ -232,7 +241,7 @@ class Connections:
         connection.execute("COMMIT")
 
     def _check_format(self, connection: sqlite3.Connection) -> bool:
-        """Whether the file is an event log already; False: it is empty."""
+        """Whether the file is an event log already; False: it is empty. Needs a transaction."""
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if application == _APPLICATION_ID and version > FORMAT:

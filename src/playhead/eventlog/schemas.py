@@ -93,7 +93,8 @@ def conform(topic: str, events: pa.Table | pa.RecordBatch, schema: pa.Schema) ->
             f"{place}: unknown field {', '.join(unknown)}.",
             hint=f"The topic has {', '.join(schema.names)}.",
         )
-    columns = [_column(place, table, field) for field in schema]
+    given = dict(zip(table.column_names, table.columns, strict=True))
+    columns = [_column(place, given.get(field.name), field, table.num_rows) for field in schema]
     return pa.Table.from_arrays(columns, schema=schema)
 
 
@@ -140,16 +141,18 @@ def _check_kept(topic: str, field: pa.Field, offered: pa.Schema) -> None:
         )
 
 
-def _column(place: str, table: pa.Table, field: pa.Field) -> pa.ChunkedArray | pa.Array:
-    if field.name not in table.column_names:
+def _column(
+    place: str, given: pa.ChunkedArray | None, field: pa.Field, rows: int
+) -> pa.ChunkedArray | pa.Array:
+    if given is None:
         if field.nullable:
-            return pa.nulls(table.num_rows, field.type)
+            return pa.nulls(rows, field.type)
         raise ContractError(f"{place}: the required field {field.name} is missing.")
-    column = _cast(place, table.column(field.name), field)
-    if column.null_count and not field.nullable:
+    column = _cast(place, given, field)
+    if not field.nullable and column.null_count:
         raise ContractError(
             f"{place}: the required field {field.name} is null in {column.null_count:,} of"
-            f" {table.num_rows:,} events."
+            f" {rows:,} events."
         )
     return column
 

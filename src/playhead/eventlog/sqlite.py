@@ -4,6 +4,7 @@ import itertools
 import sqlite3
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from playhead.clock import Clock, SystemClock
-from playhead.errors import CorruptBlockError, EventLogError
+from playhead.errors import CorruptBlockError, EventLogError, LogFullError
 from playhead.eventlog.base import Appended, EventLog, Kept, Retention
 from playhead.eventlog.blocks import (
     Block,
@@ -44,14 +45,14 @@ from playhead.eventlog.schemas import check_key, check_topic, conform, selected
 # Up to this size an append is encoded before it takes the write lock; a larger one holds the lock
 # while it encodes, and a few blocks in memory.
 _ENCODED_AHEAD_BYTES = 64 << 20
-_READ_BYTES = 32 << 20
+_READ_BYTES = 64 << 20
 _DELETED_AT_ONCE = 256
 _DELETED_AT_ONCE_BYTES = 64 << 20
 _VACUUMED_PAGES = 512
 
-_INSERT_BLOCK = "INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT_BLOCK = "INSERT INTO blocks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _SELECT_BLOCKS = """
-SELECT first_offset, events, ingest_us, schema_version, crc32, body
+SELECT first_offset, events, raw_bytes, ingest_us, schema_version, crc32, body
 FROM blocks INDEXED BY blocks_by_offset
 WHERE topic_id = :topic AND partition = :partition AND first_offset >= coalesce(
     (SELECT max(first_offset) FROM blocks
@@ -70,7 +71,6 @@ FROM heads WHERE topic_id = :topic ORDER BY partition
 @dataclass(frozen=True, slots=True)
 class _Stored:
     header: Header
-    crc32: int
     body: bytes
 
 
@@ -206,6 +206,9 @@ class SqliteEventLog(EventLog):
 
     def retain(self, age: timedelta) -> Retention:
         cutoff = self._clock.now() - age
+        with suppress(LogFullError):
+            # On a full disk, deleting finds room only in the part of the WAL that this frees.
+            self._checkpoint()
         deleted = 0
         kept: list[Kept] = []
         for topic in self.topics():
@@ -236,6 +239,7 @@ class SqliteEventLog(EventLog):
                 block.partition,
                 ends[block.partition],
                 block.events,
+                block.raw_bytes,
                 ingest_us,
                 known.version.number,
             )
@@ -264,18 +268,17 @@ class SqliteEventLog(EventLog):
         """The blocks from the one that holds `offset` on, checked, as many as one read may take."""
         values = {"topic": known.topic_id, "partition": partition, "offset": offset}
         stored: list[_Stored] = []
-        next_offset, size = offset, 0
-        for first, events, ingest_us, version, crc32, body in connection.execute(
-            _SELECT_BLOCKS, values
-        ):
-            header = Header(known.topic_id, partition, first, events, ingest_us, version)
+        next_offset, raw_bytes = offset, 0
+        for *numbers, crc32, body in connection.execute(_SELECT_BLOCKS, values):
+            header = Header(known.topic_id, partition, *numbers)
+            first, events = header.first_offset, header.events
             follows = first == next_offset if stored else first <= offset < first + events
             if not follows or header.seal(zlib.crc32(body)) != crc32:
                 # What is sound before the damage is returned; the next read meets it first.
                 break
-            stored.append(_Stored(header, crc32, body))
-            next_offset, size = first + events, size + len(body)
-            if next_offset - offset >= max_events or size >= _READ_BYTES:
+            stored.append(_Stored(header, body))
+            next_offset, raw_bytes = first + events, raw_bytes + header.raw_bytes
+            if next_offset - offset >= max_events or raw_bytes >= _READ_BYTES:
                 break
         if not stored:
             raise self._corrupt_block(known.name, partition, offset)
@@ -339,7 +342,11 @@ class SqliteEventLog(EventLog):
                     break
                 # Only executescript runs this statement to its end: it has a step for each page.
                 connection.executescript(f"PRAGMA incremental_vacuum({_VACUUMED_PAGES})")
-            # The file itself shrinks when the write-ahead log is copied into it.
+        # The file itself shrinks when the write-ahead log is copied into it.
+        self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        with self._connections.session() as connection:
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def _corrupt_block(self, topic: str, partition: int, offset: int) -> CorruptBlockError:

@@ -14,6 +14,7 @@ from pyiceberg.exceptions import (
     CommitFailedException,
     NamespaceAlreadyExistsError,
     NoSuchTableError,
+    ValidationError,
 )
 from pyiceberg.io import PY_IO_IMPL
 from pyiceberg.table import CommitTableResponse, Table
@@ -42,7 +43,7 @@ class Catalog(SqlCatalog):
         self.path = root / "catalog.db"
         self.warehouse = root / "warehouse"
         make_folder(self.warehouse)
-        with self._explained():
+        with self.explained():
             _use_write_ahead_log(self.path)
             super().__init__(
                 CATALOG_NAME,
@@ -71,7 +72,7 @@ class Catalog(SqlCatalog):
         rows = sa.select(IcebergTables.table_namespace, IcebergTables.table_name).where(
             IcebergTables.catalog_name == self.name
         )
-        with self._explained(), self.engine.connect() as connection:
+        with self.explained(), self.engine.connect() as connection:
             return sorted(f"{namespace}.{table}" for namespace, table in connection.execute(rows))
 
     def new_location(self, namespace: str, table: str) -> Path:
@@ -86,7 +87,7 @@ class Catalog(SqlCatalog):
             IcebergTables.table_namespace == namespace,
             IcebergTables.table_name == table,
         )
-        with self._explained(), self.engine.connect() as connection:
+        with self.explained(), self.engine.connect() as connection:
             location = connection.execute(row).scalar()
         return None if location is None else local_path(location)
 
@@ -97,7 +98,7 @@ class Catalog(SqlCatalog):
             LakeError: no such table, or its metadata cannot be read.
         """
         checked_name(name)
-        with self._explained():
+        with self.explained():
             try:
                 return self.load_table(name)
             except NoSuchTableError as error:
@@ -105,7 +106,7 @@ class Catalog(SqlCatalog):
                     f"the lake has no table {name}",
                     hint=f"It has {', '.join(self.names()) or 'no tables yet'}.",
                 ) from error
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, ValidationError) as error:
                 raise LakeError(
                     f"{name}: the table's metadata {self.metadata_file(name)} "
                     f"cannot be read: {error}",
@@ -148,13 +149,13 @@ class Catalog(SqlCatalog):
             )
             .values(metadata_location=location, previous_metadata_location=table.metadata_location)
         )
-        with self._explained(), self.engine.begin() as connection:
+        with self.explained(), self.engine.begin() as connection:
             result = cast("sa.CursorResult[tuple[()]]", connection.execute(statement))
             if result.rowcount < 1:
                 raise LakeConflictError(f"{_name(table)}: another writer committed first")
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def explained(self) -> Iterator[None]:
         """SQLite's errors as the lake's: a lock may be tried again, damage may not."""
         try:
             yield

@@ -50,18 +50,19 @@ def create_table(
     namespace, table = checked_name(name)
     fields = iceberg_schema(name, schema)
     spec, order = partition_spec(name, fields, partition), sort_order(name, fields, sort)
-    catalog.ensure_namespace(namespace)
     location = catalog.new_location(namespace, table)
     try:
-        catalog.create_table(
-            (namespace, table),
-            fields,
-            location=str(location),
-            partition_spec=spec,
-            sort_order=order,
-            properties=_PROPERTIES,
-        )
-    except TableAlreadyExistsError:
+        with catalog.explained():
+            catalog.ensure_namespace(namespace)
+            catalog.create_table(
+                (namespace, table),
+                fields,
+                location=str(location),
+                partition_spec=spec,
+                sort_order=order,
+                properties=_PROPERTIES,
+            )
+    except (TableAlreadyExistsError, LakeError):
         remove_folder(location)
         raise
 

@@ -115,7 +115,8 @@ class Lake:
         """Delete a table and its files, under the feet of whoever still reads it."""
         path = self._catalog.metadata_file(name)
         try:
-            self._catalog.drop_table(checked_name(name))
+            with self._catalog.explained():
+                self._catalog.drop_table(checked_name(name))
         except NoSuchTableError as error:
             raise LakeError(f"the lake has no table {name}") from error
         if path is not None:

@@ -2,6 +2,8 @@
 
 import math
 import struct
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +16,9 @@ from playhead.lake.schema import Column
 
 BOUND_LENGTH = 16
 
+# From the least and the greatest value, as Parquet stores them, to Iceberg's two bounds.
+Encoder = Callable[[Any, Any], tuple[bytes | None, bytes | None]]
+
 
 def metrics(columns: tuple[Column, ...], footer: Any) -> dict[str, dict[int, Any]]:
     """Sizes, counts and bounds by field id.
@@ -23,7 +28,6 @@ def metrics(columns: tuple[Column, ...], footer: Any) -> dict[str, dict[int, Any
         footer: the file's `pyarrow.parquet.FileMetaData`.
     """
     sizes: dict[int, int] = {}
-    values: dict[int, int] = {}
     nulls: dict[int, int] = {}
     lower: dict[int, bytes] = {}
     upper: dict[int, bytes] = {}
@@ -31,57 +35,49 @@ def metrics(columns: tuple[Column, ...], footer: Any) -> dict[str, dict[int, Any
     for index, column in enumerate(columns):
         chunks = [group.column(index) for group in groups]
         statistics = [chunk.statistics for chunk in chunks]
-        sizes[column.id] = sum(chunk.total_compressed_size for chunk in chunks)
-        values[column.id] = footer.num_rows
-        if all(s is not None and s.has_null_count for s in statistics):
-            nulls[column.id] = sum(s.null_count for s in statistics)
-        bounds = _bounds(column, [s for s in statistics if s is not None and s.has_min_max])
-        if bounds is None or _unknown(statistics):
+        sizes[column.id] = sum([chunk.total_compressed_size for chunk in chunks])
+        if any(found is None for found in statistics):
             continue
-        lower[column.id], highest = bounds
-        if highest is not None:
-            upper[column.id] = highest
+        nulls[column.id] = sum([found.null_count for found in statistics])
+        low, high = _bounds(column.type.arrow, statistics)
+        if low is not None:
+            lower[column.id] = low
+        if high is not None:
+            upper[column.id] = high
     return {
         "column_sizes": sizes,
-        "value_counts": values,
+        "value_counts": dict.fromkeys(sizes, footer.num_rows),
         "null_value_counts": nulls,
         "lower_bounds": lower,
         "upper_bounds": upper,
     }
 
 
-def _unknown(statistics: list[Any]) -> bool:
-    """Some row group has values, and no bounds for them."""
-    return any(s is None or not (s.has_min_max or s.num_values == 0) for s in statistics)
+def _bounds(kind: pa.DataType, statistics: list[Any]) -> tuple[bytes | None, bytes | None]:
+    """The bounds over all row groups; None where they are not known."""
+    known = [found for found in statistics if found.has_min_max]
+    if not known or any(found.num_values and not found.has_min_max for found in statistics):
+        return None, None
+    least, most = known[0].min_raw, known[0].max_raw
+    if len(known) > 1:
+        order = _integer if pa.types.is_decimal(kind) else None
+        least = min((found.min_raw for found in known), key=order)
+        most = max((found.max_raw for found in known), key=order)
+    return _encoder(kind)(least, most)
 
 
-def _bounds(column: Column, statistics: list[Any]) -> tuple[bytes, bytes | None] | None:
-    """The bounds over all row groups as Iceberg stores them; None: not known."""
-    if not statistics:
-        return None
-    least = min((s.min_raw for s in statistics), key=_order(column))
-    most = max((s.max_raw for s in statistics), key=_order(column))
-    kind = column.type.arrow
+@cache
+def _encoder(kind: pa.DataType) -> Encoder:
     if pa.types.is_string(kind):
-        return _text_bounds(least, most)
+        return _text_bounds
     if pa.types.is_binary(kind):
-        return bytes(least[:BOUND_LENGTH]), truncate_upper_bound_binary_string(most, BOUND_LENGTH)
+        return _binary_bounds
     if pa.types.is_decimal(kind):
-        return _decimal(_integer(least)), _decimal(_integer(most))
+        return lambda least, most: (_decimal(_integer(least)), _decimal(_integer(most)))
     if pa.types.is_floating(kind):
-        if math.isnan(least) or math.isnan(most):
-            return None
-        return struct.pack("<d", least), struct.pack("<d", most)
-    code = {1: "<?", 32: "<i", 64: "<q"}[kind.bit_width]
-    return struct.pack(code, least), struct.pack(code, most)
-
-
-def _order(column: Column) -> Any:
-    return _integer if pa.types.is_decimal(column.type.arrow) else _same
-
-
-def _same(value: Any) -> Any:
-    return value
+        return _float_bounds
+    pack = struct.Struct({1: "<?", 32: "<i", 64: "<q"}[kind.bit_width]).pack
+    return lambda least, most: (pack(least), pack(most))
 
 
 def _integer(value: int | bytes) -> int:
@@ -95,8 +91,21 @@ def _decimal(unscaled: int) -> bytes:
     return unscaled.to_bytes(length, "big", signed=True)
 
 
-def _text_bounds(least: bytes, most: bytes) -> tuple[bytes, bytes | None]:
-    low = least.decode()[:BOUND_LENGTH].encode()
+def _float_bounds(least: float, most: float) -> tuple[bytes | None, bytes | None]:
+    if math.isnan(least) or math.isnan(most):
+        return None, None
+    return struct.pack("<d", least), struct.pack("<d", most)
+
+
+def _binary_bounds(least: bytes, most: bytes) -> tuple[bytes | None, bytes | None]:
+    return least[:BOUND_LENGTH], truncate_upper_bound_binary_string(most, BOUND_LENGTH)
+
+
+def _text_bounds(least: bytes, most: bytes) -> tuple[bytes | None, bytes | None]:
+    # Sixteen bytes are at most sixteen characters: nothing to cut, nothing to decode.
+    low = least if len(least) <= BOUND_LENGTH else least.decode()[:BOUND_LENGTH].encode()
+    if len(most) <= BOUND_LENGTH:
+        return low, most
     high = truncate_upper_bound_text_string(most.decode(), BOUND_LENGTH)
     try:
         return low, None if high is None else high.encode()

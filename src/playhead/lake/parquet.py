@@ -92,12 +92,13 @@ def write(
     """
     try:
         return _write(layout, con, _select(layout, con, query), folder)
-    except (duckdb.Error, pa.ArrowException) as error:
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        # An error of DuckDB that meets a stream half-way arrives as an OSError without a number.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise LakeError(
+                f"{layout.name}: cannot write to {folder}: {error}", hint="Is the disk full?"
+            ) from error
         raise LakeError(f"{layout.name}: the query to write failed: {error}") from error
-    except OSError as error:
-        raise LakeError(
-            f"{layout.name}: cannot write to {folder}: {error}", hint="Is the disk full?"
-        ) from error
 
 
 def _select(layout: Layout, con: duckdb.DuckDBPyConnection, query: str) -> str:

@@ -1,1 +1,7 @@
-"""."""
+"""Serving: the one place where batch and speed meet."""
+
+from playhead.serving.answer import Answer, Result
+from playhead.serving.coverage import Coverage
+from playhead.serving.session import Session, find_view
+
+__all__ = ["Answer", "Coverage", "Result", "Session", "find_view"]

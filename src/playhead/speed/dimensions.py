@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import duckdb
 import pyarrow as pa
 
-from playhead.lake import Lake, dimension_name
+from playhead.lake import Lake
+from playhead.lake.tables import dimension_name
 
 VERSION = "playhead.version"
 

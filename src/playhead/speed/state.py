@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -391,10 +391,13 @@ class StateStore:
 
     def _touch(self, windows: Sequence[Touched]) -> None:
         self._db.executemany(
-            "INSERT INTO windows VALUES (?, ?, 'open', 0, ?) "
+            "INSERT INTO windows VALUES (?, ?, ?, 0, ?) "
             "ON CONFLICT (view, window_start) DO UPDATE SET late = late + excluded.late, "
             "status = CASE WHEN status = 'open' THEN 'open' ELSE 'revised' END",
-            [(w.view, w.start.isoformat(" "), w.late) for w in windows],
+            [
+                (w.view, w.start.isoformat(" "), "revised" if w.late else "open", w.late)
+                for w in windows
+            ],
         )
 
     def begin(self, positions: Mapping[str, Mapping[int, int]]) -> None:
@@ -529,8 +532,6 @@ class StateStore:
 
 
 def _now() -> str:
-    from datetime import UTC
-
     return datetime.now(UTC).replace(tzinfo=None).isoformat(" ")
 
 

@@ -41,7 +41,7 @@ class _Run:
 
     @property
     def end_offset(self) -> int:
-        return self.first_offset + self.events.num_rows
+        return self.first_offset + int(self.events.num_rows)
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ from playhead.views.binder import quote
 from playhead.views.rows import Lookup, wide_sql
 
 TAG = "tag"
+BATCH_DAY = "batch__day"
 SESSION_START, SESSION_END = "session__start", "session__end"
 
 
@@ -130,13 +131,13 @@ class Leaf:
         """Events -> states.
 
         Args:
-            extra: SQL over events of one more leading key, named `day`, by which the batch
+            extra: SQL over events of one more leading key, named BATCH_DAY, by which the batch
                 layer keeps states apart.
             source: relation that holds the wide topic.
         """
         if self.latest is not None:
             return self._latest_rows(source, extra)
-        keys = ([("day", extra)] if extra else []) + list(self.keys)
+        keys = ([(BATCH_DAY, extra)] if extra else []) + list(self.keys)
         rows = self._event_rows(source, keys)
         if self.session:
             keys = [*keys, (SESSION_START, SESSION_START), (SESSION_END, SESSION_END)]
@@ -146,7 +147,7 @@ class Leaf:
 
     def merge(self, *, source: str = "states", extra: bool = False) -> str:
         """States of any parts, concatenated -> one state."""
-        lead = ("day",) if extra else ()
+        lead = (BATCH_DAY,) if extra else ()
         if self.latest is not None:
             return self._latest_merge(source, lead)
         keys = (*lead, *self.key_columns)
@@ -269,7 +270,7 @@ class Leaf:
         assert self.latest is not None  # noqa: S101 - narrows the type for both plans
         names = dict(self.keys)
         items = [f"{sql} AS {quote(name)}" for name, sql in self.keys]
-        lead = [f"{extra} AS day"] if extra else []
+        lead = [f"{extra} AS {BATCH_DAY}"] if extra else []
         qualify = self.latest.qualify(tuple(names), names)
         if extra:
             qualify = _with_partition(qualify, extra)

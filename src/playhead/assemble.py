@@ -1,0 +1,322 @@
+"""A workspace: every room put together on one machine. Only this module and the CLI know them all."""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import duckdb
+import pyarrow as pa
+
+from playhead.batch.clean import CleanReport, clean_topic
+from playhead.batch.dimensions import rebuild_pair_ratings
+from playhead.batch.load import Loader, LoadReport, Progress
+from playhead.batch.recompute import Recomputer, StateCoverage, ViewRun, state_table
+from playhead.clock import Clock, SystemClock
+from playhead.config import FILE, TEMPLATE, Settings, read_settings
+from playhead.contracts import TOPICS
+from playhead.engines import connect
+from playhead.errors import CoverageError, WorkspaceError
+from playhead.eventlog import EventLog, SqliteEventLog
+from playhead.lake import Lake, clean_table
+from playhead.lake.tables import raw_name
+from playhead.lock import RoleLock
+from playhead.serving import Answer, Result, Session, find_view
+from playhead.speed.layer import SpeedConfig, SpeedLayer, Step
+from playhead.speed.state import StateStore
+from playhead.views import View
+from playhead.views.catalog import load_views
+from playhead.views.naming import state_name
+
+logger = logging.getLogger(__name__)
+
+MARK = "workspace.format"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class BatchReport:
+    """One batch run: what was cleaned, which views were recomputed, what was pruned."""
+
+    epoch: int
+    cleaned: tuple[CleanReport, ...]
+    views: tuple[ViewRun, ...]
+    pruned_blocks: int
+
+
+@dataclass(frozen=True)
+class ViewStatus:
+    """How far a view is: "ready", or why it has no answer yet."""
+
+    view: View
+    ready: bool
+    reason: str = ""
+
+
+class Workspace:
+    """One folder with an event log, a lake, speed state and views.
+
+    Args:
+        path: a folder that `create` has made a workspace.
+
+    Raises:
+        WorkspaceError: it is none, or was written by a newer Playhead.
+        SettingError, ViewError: its settings or views cannot be used.
+    """
+
+    def __init__(self, path: Path, *, clock: Clock | None = None) -> None:
+        self.path = path
+        self.clock = clock or SystemClock()
+        _check_mark(path)
+        self.settings: Settings = read_settings(path)
+
+    @classmethod
+    def create(cls, path: Path, *, clock: Clock | None = None) -> "Workspace":
+        """Make the folder a workspace (it may be one already) and open it."""
+        path.mkdir(parents=True, exist_ok=True)
+        if not (path / MARK).exists():
+            foreign = [p.name for p in path.iterdir() if p.name != FILE]
+            if foreign:
+                raise WorkspaceError(
+                    f"{path} is no workspace and is not empty: it holds {foreign[0]}",
+                    hint="Choose an empty folder, or one that does not exist.",
+                )
+            if not (path / FILE).exists():
+                (path / FILE).write_text(TEMPLATE, encoding="utf-8")
+            (path / "views").mkdir(exist_ok=True)
+            (path / MARK).write_text(f"{FORMAT}\n", encoding="utf-8")
+        workspace = cls(path, clock=clock)
+        workspace._create_topics()
+        return workspace
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every store that was opened; may be called twice."""
+        for name in ("log", "lake", "state"):
+            if name in self.__dict__:
+                self.__dict__.pop(name).close()
+        self.__dict__.pop("session", None)
+
+    # -- stores, opened on first use -----------------------------------------------------
+
+    @cached_property
+    def log(self) -> EventLog:
+        """The event log."""
+        return SqliteEventLog(self.path / "log.db", clock=self.clock)
+
+    @cached_property
+    def lake(self) -> Lake:
+        """The Iceberg tables."""
+        return Lake(self.path / "lake")
+
+    @cached_property
+    def state(self) -> StateStore:
+        """The speed layer's state."""
+        return StateStore(self.path / "state.db")
+
+    @cached_property
+    def views(self) -> dict[str, View]:
+        """The library and the workspace's own views, by name."""
+        folders = [self.path / folder for folder in self.settings.views.folders]
+        missing = [f for f in folders if not f.is_dir() and f != self.path / "views"]
+        return load_views([f for f in folders if f.is_dir()] + missing)
+
+    @cached_property
+    def session(self) -> Session:
+        """For reading: topics, dimensions, views as relations."""
+        return Session(self.lake, self.log, self.state, self.views, self._connect())
+
+    def _connect(self) -> duckdb.DuckDBPyConnection:
+        engine = self.settings.engine
+        return connect(
+            memory_limit=engine.memory_limit,
+            threads=engine.threads or None,
+            temp_dir=self.path / "tmp",
+        )
+
+    def _create_topics(self) -> None:
+        for name, contract in TOPICS.items():
+            self.log.create_topic(name, contract.schema, partitions=self.settings.log.partitions)
+
+    # -- reading -------------------------------------------------------------------------
+
+    def view(self, name: str) -> Answer:
+        """A view's merged answer as of now.
+
+        Raises:
+            UnknownViewError: no view of that name.
+            CoverageError: it is not built yet, or batch and speed leave a gap or overlap.
+        """
+        view = find_view(self.views, name)
+        table, merged = self.session.answer(view)
+        revised = {w: (revision, late) for w, _, revision, late in self.state.windows(name)}
+        return Answer(view, table, merged.coverage, self.watermark(view), revised)
+
+    def query(self, sql: str) -> Result:
+        """The answer of one SELECT over topics, dimensions and views (DuckDB's dialect)."""
+        return Result(self.session.query(sql))
+
+    def full(self, name: str) -> Result:
+        """A view by plain recomputation over every event: what `view` has to equal."""
+        return Result(self.session.full(find_view(self.views, name)))
+
+    def watermark(self, view: View) -> datetime | None:
+        """The event time up to which the view's windows are final; None before any event."""
+        newest = [self._newest(topic) for topic in view.topics]
+        known = [time for time in newest if time is not None]
+        return min(known) - view.watermark if known else None
+
+    def _newest(self, topic: str) -> datetime | None:
+        times: list[datetime] = []
+        seen = self.state.progress().get(topic)
+        if seen and seen.max_event_time:
+            times.append(seen.max_event_time)
+        if self.lake.exists(raw_name(topic)):
+            scan = self.lake.scan(raw_name(topic), columns=["event_time"])
+            found = self._connect().execute(f"SELECT MAX(event_time) FROM {scan}").fetchone()
+            times += [t for t in found or () if t is not None]
+        return max(times, default=None)
+
+    def statuses(self) -> list[ViewStatus]:
+        """Every view, and whether it has an answer now."""
+        return [self._status(view) for view in self.views.values()]
+
+    def _status(self, view: View) -> ViewStatus:
+        try:
+            self.session.coverage(view)
+        except CoverageError as error:
+            return ViewStatus(view, ready=False, reason=error.message)
+        return ViewStatus(view, ready=True)
+
+    # -- working -------------------------------------------------------------------------
+
+    def load(
+        self,
+        folder: Path,
+        *,
+        until: date | None = None,
+        since: date | None = None,
+        ignore_unknown: bool = False,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> LoadReport:
+        """Load a folder of files into the lake and clean them; see `Loader.load`."""
+        with self._role("load"), self._connect() as connection:
+            loader = Loader(self.lake, connection, self.clock, scratch=self.path / "tmp")
+            return loader.load(
+                folder,
+                until=until,
+                since=since,
+                ignore_unknown=ignore_unknown,
+                progress=progress,
+            )
+
+    def batch(
+        self, *, full: bool = False, on_stage: Callable[[str], None] | None = None
+    ) -> BatchReport:
+        """Recompute what changed since the last run, and prune the speed state that it covers.
+
+        Args:
+            full: recompute every day of every view from the raw events.
+            on_stage: told what is being worked on.
+        """
+        tell = on_stage or (lambda _: None)
+        with self._role("batch"), self._connect() as connection:
+            epoch = self.state.sealed_epoch()
+            cleaned = []
+            for topic, contract in TOPICS.items():
+                tell(f"cleaning {topic}")
+                clean_table(topic, contract.schema).create_in(self.lake)
+                cleaned.append(clean_topic(self.lake, connection, topic, full=full))
+            tell("rating pairs")
+            rebuild_pair_ratings(self.lake, connection)
+            recomputer = Recomputer(self.lake, connection)
+            runs = recomputer.run(
+                self.views.values(),
+                epoch=epoch,
+                full=full,
+                on_view=lambda run: tell(f"{run.view} {run.status}"),
+            )
+            return BatchReport(epoch, tuple(cleaned), tuple(runs), self._prune())
+
+    def _prune(self) -> int:
+        """Drop speed blocks that the batch states cover."""
+        pruned = 0
+        for view in self.views.values():
+            for leaf in view.leaves:
+                table = state_table(view, leaf)
+                if self.lake.exists(table):
+                    covered = StateCoverage.of(self.lake.properties(table))
+                    if covered is not None and covered.epoch:
+                        pruned += self.state.prune(state_name(view, leaf), covered.epoch)
+        return pruned
+
+    def speed(
+        self,
+        stop: threading.Event | None = None,
+        *,
+        drain: bool = False,
+        on_step: Callable[[Step], None] | None = None,
+    ) -> None:
+        """Run the speed layer until `stop`, or with `drain` until the event log is in state."""
+        with self._role("speed layer"), self._connect() as connection:
+            layer = self.speed_layer(connection)
+            layer.start()
+            layer.run(stop or threading.Event(), drain=drain, on_step=on_step)
+
+    def speed_layer(self, connection: duckdb.DuckDBPyConnection) -> SpeedLayer:
+        """The speed layer over this workspace; the caller holds its role."""
+        settings = self.settings.speed
+        config = SpeedConfig(
+            trigger=timedelta(milliseconds=settings.trigger_ms),
+            seal_every=timedelta(seconds=settings.seal_seconds),
+            dedupe_window=timedelta(hours=settings.dedupe_hours),
+            max_events=settings.max_events,
+        )
+        return SpeedLayer(
+            self.log,
+            self.state,
+            self.lake,
+            self.views,
+            connection,
+            self.clock,
+            judge=self._judge,
+            config=config,
+        )
+
+    def _judge(self, view: View, windows: Sequence[datetime]) -> pa.Table:
+        return self.session.windows(view, list(windows))
+
+    def _role(self, role: str) -> RoleLock:
+        return RoleLock(self.path / f"{role.split()[0]}.lock", role)
+
+
+def _check_mark(path: Path) -> None:
+    mark = path / MARK
+    if not mark.exists():
+        raise WorkspaceError(
+            f"{path} is no workspace", hint=f"Make one: playhead -w {path} init"
+        )
+    written = mark.read_text(encoding="utf-8").strip()
+    if not written.isdigit() or int(written) > FORMAT:
+        raise WorkspaceError(
+            f"{path} has format {written!r}, and this Playhead knows {FORMAT}",
+            hint="Use the newer Playhead that wrote it.",
+        )
+
+
+__all__ = ["BatchReport", "ViewStatus", "Workspace"]

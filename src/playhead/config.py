@@ -1,0 +1,186 @@
+"""Settings: `playhead.toml` in the workspace, then `PLAYHEAD_<SECTION>_<KEY>`, read once."""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import timedelta
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from playhead.errors import SettingError
+
+FILE = "playhead.toml"
+
+
+@dataclass(frozen=True)
+class LogSettings:
+    """The event log.
+
+    Attributes:
+        partitions: of each topic, fixed when the topic is made.
+        retention_days: events older than this may go, once every reader has them.
+    """
+
+    partitions: int = 3
+    retention_days: int = 7
+
+
+@dataclass(frozen=True)
+class SpeedSettings:
+    """The speed layer.
+
+    Attributes:
+        trigger_ms: from the start of one micro-batch to the next.
+        seal_seconds: how long an epoch stays open before its events go to the lake.
+        dedupe_hours: a repeated event is dropped if the first came this recently.
+        max_events: of one topic in one micro-batch.
+    """
+
+    trigger_ms: int = 250
+    seal_seconds: int = 60
+    dedupe_hours: int = 24
+    max_events: int = 400_000
+
+
+@dataclass(frozen=True)
+class EngineSettings:
+    """DuckDB.
+
+    Attributes:
+        memory_limit: of one session, such as "4GB"; beyond it, work spills to disk.
+        threads: worker threads; 0 means one per core.
+    """
+
+    memory_limit: str = "4GB"
+    threads: int = 0
+
+
+@dataclass(frozen=True)
+class ViewSettings:
+    """Views.
+
+    Attributes:
+        folders: folders of `*.sql` files besides the library, relative to the workspace.
+    """
+
+    folders: tuple[str, ...] = ("views",)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings, by section."""
+
+    log: LogSettings = field(default_factory=LogSettings)
+    speed: SpeedSettings = field(default_factory=SpeedSettings)
+    engine: EngineSettings = field(default_factory=EngineSettings)
+    views: ViewSettings = field(default_factory=ViewSettings)
+
+    @property
+    def trigger(self) -> timedelta:
+        return timedelta(milliseconds=self.speed.trigger_ms)
+
+    @property
+    def retention(self) -> timedelta:
+        return timedelta(days=self.log.retention_days)
+
+
+SECTIONS = {f.name: f.default_factory for f in fields(Settings)}  # type: ignore[misc]
+
+
+def read_settings(workspace: Path, environment: Mapping[str, str] | None = None) -> Settings:
+    """The settings of a workspace.
+
+    Raises:
+        SettingError: an unknown section or key, or a value that cannot be used; names the key,
+            the value and every place that was looked at.
+    """
+    environment = os.environ if environment is None else environment
+    path = workspace / FILE
+    written = _from_file(path)
+    built = {}
+    for section, make in SECTIONS.items():
+        defaults = make()
+        values = dict(written.get(section, {}))
+        _check_keys(section, values, defaults, path)
+        for key in vars(defaults):
+            name = f"PLAYHEAD_{section}_{key}".upper()
+            if name in environment:
+                values[key] = environment[name]
+        built[section] = type(defaults)(
+            **{k: _value(section, k, v, getattr(defaults, k), path) for k, v in values.items()}
+        )
+    return Settings(**built)
+
+
+def _from_file(path: Path) -> dict[str, dict[str, Any]]:
+    if not path.exists():
+        return {}
+    try:
+        written = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise SettingError(f"{path}: {error}") from error
+    for section, content in written.items():
+        if section not in SECTIONS or not isinstance(content, dict):
+            raise SettingError(
+                f"{path}: no section [{section}]", hint=f"There are {', '.join(SECTIONS)}."
+            )
+    return written
+
+
+def _check_keys(section: str, values: Mapping[str, Any], defaults: Any, path: Path) -> None:
+    for key in values:
+        if key not in vars(defaults):
+            close = get_close_matches(key, vars(defaults), 1)
+            raise SettingError(
+                f"{path}: no setting {section}.{key}",
+                hint=f"Did you mean {close[0]}?" if close else f"There are {', '.join(vars(defaults))}.",
+            )
+
+
+def _value(section: str, key: str, value: Any, default: Any, path: Path) -> Any:
+    """The value in the default's type; text from the environment is read."""
+    places = f"looked at: PLAYHEAD_{section}_{key}".upper() + f", {path} [{section}] {key}, default"
+    if isinstance(default, tuple):
+        parts = value.split(os.pathsep) if isinstance(value, str) else value
+        if isinstance(parts, list) and all(isinstance(p, str) for p in parts):
+            return tuple(p for p in parts if p)
+        raise SettingError(f"{section}.{key} = {value!r} is no list of folders", hint=places)
+    if isinstance(default, int):
+        try:
+            number = int(value)
+        except (TypeError, ValueError):
+            number = -1
+        least = 0 if key == "threads" else 1
+        if number < least or isinstance(value, (bool, float)):
+            raise SettingError(
+                f"{section}.{key} = {value!r} is no whole number of at least {least}", hint=places
+            )
+        return number
+    if not isinstance(value, str) or not value:
+        raise SettingError(f"{section}.{key} = {value!r} is no text", hint=places)
+    return value
+
+
+TEMPLATE = """\
+# Settings of this workspace. Every line shows the default; PLAYHEAD_<SECTION>_<KEY> in the
+# environment goes before this file.
+
+[log]
+# partitions = 3            # of each topic, fixed when the topic is made
+# retention_days = 7        # older events may go, once every reader has them
+
+[speed]
+# trigger_ms = 250          # from the start of one micro-batch to the next
+# seal_seconds = 60         # how long an epoch stays open before it goes to the lake
+# dedupe_hours = 24         # a repeated event is dropped if the first came this recently
+# max_events = 400000       # of one topic in one micro-batch
+
+[engine]
+# memory_limit = "4GB"      # of one DuckDB session; beyond it, work spills to disk
+# threads = 0               # worker threads; 0 means one per core
+
+[views]
+# folders = ["views"]       # folders of *.sql files, relative to the workspace
+"""
