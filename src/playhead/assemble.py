@@ -1,4 +1,4 @@
-"""A workspace: every room put together on one machine. Only this module and the CLI know them all."""
+"""A workspace: every room put together on one machine."""
 
 import logging
 import threading
@@ -308,9 +308,7 @@ class Workspace:
 def _check_mark(path: Path) -> None:
     mark = path / MARK
     if not mark.exists():
-        raise WorkspaceError(
-            f"{path} is no workspace", hint=f"Make one: playhead -w {path} init"
-        )
+        raise WorkspaceError(f"{path} is no workspace", hint=f"Make one: playhead -w {path} init")
     written = mark.read_text(encoding="utf-8").strip()
     if not written.isdigit() or int(written) > FORMAT:
         raise WorkspaceError(

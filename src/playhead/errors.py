@@ -1,27 +1,27 @@
 """Every error that Playhead raises on purpose.
 
-    PlayheadError
-    ├── SettingError            a setting is missing or has a bad value
-    ├── WorkspaceError          the folder is no workspace, or of a newer version
-    │   └── WorkspaceBusyError  another process holds the role (retryable)
-    ├── ContractError           an event, field or file does not fit its contract
-    │   └── UnknownTopicError   no topic or dimension of that name
-    ├── ViewError               a view's text cannot be used
-    │   ├── UnknownViewError    no view of that name
-    │   ├── ViewSyntaxError     the text is no SQL, or names unknown columns
-    │   └── NotMergeableError   the text has a construct that partial states cannot carry
-    ├── QueryError              a query is wrong, or is not read-only
-    ├── EngineError             an engine is unknown, or failed
-    ├── EventLogError           the event log refused an operation
-    │   ├── OffsetOutOfRangeError  the offset was deleted by retention, or is not written yet
-    │   ├── LogFullError        no space left for the log (retryable)
-    │   ├── LogBusyError        another writer held the log for too long (retryable)
-    │   └── CorruptBlockError   a stored block fails its checksum
-    ├── LakeError               an Iceberg table refused an operation
-    │   └── LakeConflictError   another writer committed first (retryable)
-    ├── LoadError               a file cannot be loaded
-    ├── StateError              speed state cannot be written or read
-    └── CoverageError           batch and speed leave a gap, or overlap
+PlayheadError
+├── SettingError            a setting is missing or has a bad value
+├── WorkspaceError          the folder is no workspace, or of a newer version
+│   └── WorkspaceBusyError  another process holds the role (retryable)
+├── ContractError           an event, field or file does not fit its contract
+│   └── UnknownTopicError   no topic or dimension of that name
+├── ViewError               a view's text cannot be used
+│   ├── UnknownViewError    no view of that name
+│   ├── ViewSyntaxError     the text is no SQL, or names unknown columns
+│   └── NotMergeableError   the text has a construct that partial states cannot carry
+├── QueryError              a query is wrong, or is not read-only
+├── EngineError             an engine is unknown, or failed
+├── EventLogError           the event log refused an operation
+│   ├── OffsetOutOfRangeError  the offset was deleted by retention, or is not written yet
+│   ├── LogFullError        no space left for the log (retryable)
+│   ├── LogBusyError        another writer held the log for too long (retryable)
+│   └── CorruptBlockError   a stored block fails its checksum
+├── LakeError               an Iceberg table refused an operation
+│   └── LakeConflictError   another writer committed first (retryable)
+├── LoadError               a file cannot be loaded
+├── StateError              speed state cannot be written or read
+└── CoverageError           batch and speed leave a gap, or overlap
 """
 
 

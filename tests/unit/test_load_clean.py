@@ -208,8 +208,8 @@ def test_dedupe_keeps_the_lowest_rank(ranks: list[tuple[int | None, ...]]) -> No
         entry["ingest_time"] = START + timedelta(hours=entry["ingest_time"] or 0)
     schema = pa.schema([pa.field("event_id", pa.string()), *(RAW.schema.field(n) for n in RANK)])
     with connect(threads=1) as con:
-        con.register("some", pa.Table.from_pylist(rows, schema=schema))
-        kept = con.execute(dedupe_sql("some")).to_arrow_table().to_pylist()
+        con.register("candidates", pa.Table.from_pylist(rows, schema=schema))
+        kept = con.execute(dedupe_sql("candidates")).to_arrow_table().to_pylist()
     expected = {}
     for entry in sorted(rows, key=lambda r: (r["ingest_time"], rank(r))):
         expected.setdefault(entry["event_id"], entry["offset"])

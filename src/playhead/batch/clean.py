@@ -12,7 +12,7 @@ from playhead.contracts import contract
 from playhead.errors import LakeConflictError
 from playhead.lake import Lake, Written, clean_table, raw_table
 
-__all__ = ["RANK", "CleanReport", "clean_topic", "dedupe_sql"]
+__all__ = ["RANK", "CleanReport", "LoadedRows", "clean_topic", "dedupe_sql"]
 
 logger = logging.getLogger(__name__)
 
@@ -82,13 +82,32 @@ def dedupe_sql(relation: str) -> str:
     return _without(relation, f"({_repeats_sql(relation)})")
 
 
+@dataclass(frozen=True)
+class LoadedRows:
+    """The raw rows of one load, where they are cheaper to read than in the raw table.
+
+    `sql` stands in a FROM clause and may be read several times.
+    """
+
+    load_id: int
+    sql: str
+
+
 def clean_topic(
-    lake: Lake, con: duckdb.DuckDBPyConnection, topic: str, *, full: bool = False
+    lake: Lake,
+    con: duckdb.DuckDBPyConnection,
+    topic: str,
+    *,
+    full: bool = False,
+    loaded: LoadedRows | None = None,
 ) -> CleanReport:
     """Bring `clean.<topic>` up to date with `raw.<topic>`, in one snapshot that says how far.
 
     Only rows of epochs and loads that the clean table does not cover yet are read; with `full`,
     the whole table is made anew. Safe to run twice at once: one of the two starts over.
+
+    Args:
+        loaded: taken instead of the raw table if that load is all there is to clean.
 
     Raises:
         LakeConflictError: other cleaners kept committing first.
@@ -98,7 +117,7 @@ def clean_topic(
         return CleanReport(topic)
     clean_table(topic, fields).create_in(lake)
     for _ in range(_ATTEMPTS):
-        report = _Cleaning(lake, con, topic, full=full).run()
+        report = _Cleaning(lake, con, topic, full=full, loaded=loaded).run()
         if report is not None:
             logger.info("cleaned %s", report)
             return report
@@ -112,7 +131,13 @@ class _Cleaning:
     """One attempt, on one snapshot of the raw and one of the clean table."""
 
     def __init__(
-        self, lake: Lake, con: duckdb.DuckDBPyConnection, topic: str, *, full: bool
+        self,
+        lake: Lake,
+        con: duckdb.DuckDBPyConnection,
+        topic: str,
+        *,
+        full: bool,
+        loaded: LoadedRows | None,
     ) -> None:
         self._lake = lake
         self._con = con
@@ -122,6 +147,7 @@ class _Cleaning:
         self._target = _Covered.of(self._raw.properties)
         self._covered = _Covered(-1, 0) if full else _Covered.of(self._clean.properties)
         self._full = full
+        self._loaded = loaded
 
     def run(self) -> CleanReport | None:
         """Clean and commit; None if another cleaner committed first."""
@@ -140,6 +166,15 @@ class _Cleaning:
 
     def _make(self, name: str, query: str) -> None:
         self._con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {query}")
+
+    @property
+    def _rows(self) -> str:
+        """A relation that has at least the rows to clean."""
+        if self._loaded is not None:
+            before = _Covered(self._target.epoch, self._loaded.load_id - 1)
+            if (self._covered, self._target.load) == (before, self._loaded.load_id):
+                return self._loaded.sql
+        return self._raw.scan()
 
     @property
     def _uncovered(self) -> str:
@@ -162,7 +197,7 @@ class _Cleaning:
         return f"""
             SELECT {_columns("r", ("event_id", *RANK))}, {self._keyless} AS keyless,
                 {self._content("r")} AS content
-            FROM {self._raw.scan()} AS r WHERE {self._uncovered}
+            FROM {self._rows} AS r WHERE {self._uncovered}
         """
 
     def _met_sql(self) -> str:
@@ -185,7 +220,7 @@ class _Cleaning:
     @property
     def _survivors(self) -> str:
         """The rows to add: new, with a key, first of their event, and not beaten by an old one."""
-        keyed = f"(FROM {self._raw.scan()} WHERE {self._uncovered} AND NOT ({self._keyless}))"
+        keyed = f"(FROM {self._rows} WHERE {self._uncovered} AND NOT ({self._keyless}))"
         lost = f"(FROM {_MET} WHERE NOT wins)"
         return f"({_without(f'({_without(keyed, _REPEATS)})', lost)})"
 

@@ -105,7 +105,9 @@ def rebuild_pair_ratings(lake: Lake, con: duckdb.DuckDBPyConnection) -> int:
     if lake.exists(table):
         relation = lake.scan(table, columns=("user_id", "movie_id", "rating"))
     else:
-        relation = "(SELECT NULL::VARCHAR AS user_id, NULL::VARCHAR AS movie_id, 0 AS rating)"
+        relation = (
+            "(SELECT NULL::VARCHAR AS user_id, NULL::VARCHAR AS movie_id, NULL::INT AS rating)"
+        )
     return replace_dimension(
         lake,
         con,

@@ -7,16 +7,16 @@ report. The report carries the mark that all steps before it are done.
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import duckdb
 import pyarrow as pa
 
 from playhead.batch import quality
-from playhead.batch.clean import clean_topic
+from playhead.batch.clean import LoadedRows, clean_topic
 from playhead.batch.dimensions import replace_dimension
 from playhead.batch.quality import Metric
 from playhead.batch.readers import Progress
@@ -90,6 +90,19 @@ class TableLoad:
 
 
 @dataclass(frozen=True)
+class _Load:
+    """One load of a topic, as the property `playhead.loads` of its raw table remembers it."""
+
+    id: int
+    file: str
+    sha256: str
+    since: str | None
+    until: str | None
+    rows: int
+    at: str
+
+
+@dataclass(frozen=True)
 class Ingest:
     """Brings files of one folder into the lake; see `Loader` for the arguments."""
 
@@ -122,14 +135,15 @@ class Ingest:
         digest = source.sha256()
         raw = raw_table(contract.name, contract.schema)
         raw.create_in(self.lake)
-        load_id = self._known_load(self.lake.properties(raw.name), digest)
-        if load_id is not None and self._is_recorded(contract, load_id, digest):
-            return replace(done, status="already loaded", load_id=load_id)
+        load = self._known_load(self.lake.properties(raw.name), digest)
+        if load is not None and self._is_recorded(contract, load.id, digest):
+            return replace(done, status="already loaded", load_id=load.id)
         staged, done = self._stage(contract, source, done)
-        if load_id is None:
-            load_id = self._append(raw.name, contract, source, staged, digest)
-        cleaned = clean_topic(self.lake, self.con, contract.name)
-        done = replace(done, load_id=load_id, dropped=cleaned.dropped, written=cleaned.written)
+        if load is None:
+            load = self._append(raw.name, contract, source, staged, digest)
+        loaded = LoadedRows(load.id, f"({_raw_sql(contract, staged.sql, load)})")
+        cleaned = clean_topic(self.lake, self.con, contract.name, loaded=loaded)
+        done = replace(done, load_id=load.id, dropped=cleaned.dropped, written=cleaned.written)
         return self._record(contract, source, staged, digest, done)
 
     def _dimension(self, contract: Contract, source: Source, done: TableLoad) -> TableLoad:
@@ -177,11 +191,11 @@ class Ingest:
             ignored=staged.unknown,
         )
 
-    def _known_load(self, properties: Mapping[str, str], digest: str) -> int | None:
-        """The id of the load that brought these bytes and days, if there was one."""
-        for entry in json.loads(properties.get("playhead.loads", "[]")):
-            if (entry["sha256"], entry["since"], entry["until"]) == (digest, *self._days):
-                return int(entry["id"])
+    def _known_load(self, properties: Mapping[str, str], digest: str) -> _Load | None:
+        """The load that brought these bytes and days, if there was one."""
+        for entry in _loads(properties):
+            if (entry.sha256, entry.since, entry.until) == (digest, *self._days):
+                return entry
         return None
 
     @property
@@ -191,9 +205,9 @@ class Ingest:
 
     def _append(
         self, raw: str, contract: Contract, source: Source, staged: Staged, digest: str
-    ) -> int:
+    ) -> _Load:
         """Append the good rows to the raw table under the next load id, unless another process
-        brings the same file first; give the id under which they are there."""
+        brings the same file first; give the load with which they came."""
         (rows,) = self._row(f"SELECT count(*) FROM {staged.sql} WHERE _faults IS NULL")
         for _ in range(_ATTEMPTS):
             current = self.lake.properties(raw)
@@ -201,36 +215,22 @@ class Ingest:
             if known is not None:
                 return known
             last = int(current.get("playhead.load", 0))
-            now = self.clock.now()
-            loads = json.loads(current.get("playhead.loads", "[]"))
-            loads.append(self._entry(last + 1, source, digest, rows, now.isoformat()))
+            now = self.clock.now().isoformat()
+            load = _Load(last + 1, source.name, digest, *self._days, rows, now)
+            loads = [asdict(entry) for entry in (*_loads(current), load)]
             written = self.lake.append(
                 raw,
                 self.con,
-                _raw_sql(contract, staged.sql, last + 1, now.isoformat(sep=" ")),
-                properties={"playhead.load": str(last + 1), "playhead.loads": json.dumps(loads)},
+                _raw_sql(contract, staged.sql, load),
+                properties={"playhead.load": str(load.id), "playhead.loads": json.dumps(loads)},
                 guard=partial(_is_last_load, last),
             )
             if not written.skipped:
-                return last + 1
+                return load
         raise LakeConflictError(
             f"{raw}: other loads kept committing first",
             hint="Nothing of this file was loaded. Try again when they are done.",
         )
-
-    def _entry(
-        self, load_id: int, source: Source, digest: str, rows: int, at: str
-    ) -> dict[str, Any]:
-        since, until = self._days
-        return {
-            "id": load_id,
-            "file": source.name,
-            "sha256": digest,
-            "since": since,
-            "until": until,
-            "rows": rows,
-            "at": at,
-        }
 
     def _is_recorded(self, contract: Contract, load_id: int, digest: str) -> bool:
         """Whether the last step of this load was done."""
@@ -290,6 +290,10 @@ class Ingest:
         return tuple(int(value) for value in row)
 
 
+def _loads(properties: Mapping[str, str]) -> list[_Load]:
+    return [_Load(**entry) for entry in json.loads(properties.get("playhead.loads", "[]"))]
+
+
 def _is_last_load(last: int, properties: Mapping[str, str]) -> bool:
     return int(properties.get("playhead.load", 0)) == last
 
@@ -303,11 +307,11 @@ def _has_keys_sql(contract: Contract) -> str:
     return " AND ".join(f"{identifier(name)} IS NOT NULL" for name in contract.not_null)
 
 
-def _raw_sql(contract: Contract, staged: str, load_id: int, now: str) -> str:
+def _raw_sql(contract: Contract, staged: str, load: _Load) -> str:
     fields = ", ".join(identifier(name) for name in contract.schema.names)
     return f"""
-        SELECT {fields}, -1 AS partition, _record AS "offset", TIMESTAMP '{now}' AS ingest_time,
-            NULL::BIGINT AS epoch, {load_id}::BIGINT AS load_id
+        SELECT {fields}, -1 AS partition, _record AS "offset", TIMESTAMP '{load.at}' AS ingest_time,
+            NULL::BIGINT AS epoch, {load.id}::BIGINT AS load_id
         FROM {staged} WHERE _faults IS NULL
     """
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from playhead.errors import LoadError
 
-__all__ = ["Format", "Source", "find_sources"]
+__all__ = ["Format", "Source", "find_source", "find_sources"]
 
 Format = Literal["csv", "json", "parquet"]
 
@@ -79,6 +79,24 @@ def find_sources(folder: Path, tables: Iterable[str]) -> dict[str, Source]:
     return {source.table: source for source in sources if source is not None}
 
 
+def find_source(path: Path, tables: Iterable[str], *, default: str | None = None) -> Source | None:
+    """The one table that a file, or a folder of part files, holds by its name; else None.
+
+    Args:
+        default: the table of a data file that has another name.
+
+    Raises:
+        LoadError: the parts are of different formats.
+    """
+    if path.is_file():
+        parts = [path] if _is_data(path) else []
+    else:
+        parts = [*_data_files([path])]
+    names = [t for t in tables if re.match(rf"{re.escape(t)}($|[.-])", _SUFFIX.sub("", path.name))]
+    table = max(names, key=len, default=default)
+    return _of_parts(table, path, parts) if table is not None and parts else None
+
+
 def _source(folder: Path, table: str) -> Source | None:
     candidates = _candidates(folder, table)
     if not candidates:
@@ -90,6 +108,10 @@ def _source(folder: Path, table: str) -> Source | None:
             hint="Keep one of them in the folder that you load.",
         )
     place, parts = candidates[0]
+    return _of_parts(table, place, parts)
+
+
+def _of_parts(table: str, place: Path, parts: Sequence[Path]) -> Source:
     formats = {_format(part) for part in parts}
     if len(formats) > 1:
         raise LoadError(

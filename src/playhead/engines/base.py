@@ -35,7 +35,7 @@ class Engine(ABC):
     def final(
         self, view: View, states: Mapping[str, pa.Table], dimensions: Mapping[str, pa.Table]
     ) -> pa.Table:
-        """The answer: one merged state per leaf name -> the columns that the view's user asked for."""
+        """The answer, from one merged state per leaf name."""
 
     @abstractmethod
     def full(self, view: View, relations: Mapping[str, pa.Table]) -> pa.Table:

@@ -136,6 +136,8 @@ def _write(
                 if len(pending) > THREADS:
                     files.append(pending.popleft().result())
             files.extend(future.result() for future in pending)
+            # Together at the end: a sync after each file would each time wait for the journal.
+            list(pool.map(sync, [file.file_path for file in files]))
         finally:
             reader.close()
             for future in pending:
@@ -221,7 +223,6 @@ def _write_file(layout: Layout, folder: Path, number: int, chunk: _Chunk) -> Dat
         store_decimal_as_integer=True,
         metadata_collector=collected,
     )
-    sync(path)
     return _entry(layout, path, chunk.partition, collected[0])
 
 

@@ -23,13 +23,9 @@ from sqlglot import exp
 
 from playhead.errors import NotMergeableError
 from playhead.views.functions import ABOVE_ONLY, function_name, refuse, refuse_function
+from playhead.views.kinds import FLOATS, WIDE_INTEGERS, TypeOf, is_exact, scale_of
 
 Merge = Literal["sum", "min", "max", "or", "and"]
-INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "UTINYINT", "USMALLINT", "UINTEGER"}
-WIDE_INTEGERS = {"BIGINT", "UBIGINT", "HUGEINT", "UHUGEINT"}
-FLOATS = {"FLOAT", "DOUBLE"}
-TypeOf = Callable[[exp.Expression], str]
-Col = Callable[[str], str]
 
 
 @dataclass(frozen=True)
@@ -82,24 +78,19 @@ def ratio(numerator: str, denominator: str) -> str:
     return f"CAST({numerator} AS DOUBLE) / NULLIF(CAST({denominator} AS DOUBLE), 0)"
 
 
-def is_exact(kind: str) -> bool:
-    """Whether sums of this DuckDB type are the same in any order."""
-    return kind in INTEGERS or kind in WIDE_INTEGERS or kind.startswith("DECIMAL")
-
-
 def normal(sql: str, kind: str) -> str:
     """`sql` with one representation for each value: -0.0 becomes 0.0."""
     return f"({sql} + 0)" if kind in FLOATS else sql
 
 
-def split_filter(node: exp.Expression) -> tuple[exp.Expression, exp.Expression | None]:
+def split_filter(node: exp.Expr) -> tuple[exp.Expr, exp.Expr | None]:
     """The bare aggregate and its FILTER condition, if it has one."""
     if isinstance(node, exp.Filter):
         return node.this, node.expression.this
     return node, None
 
 
-def analyse(node: exp.Expression, type_of: TypeOf) -> Aggregate:
+def analyse(node: exp.Expr, type_of: TypeOf) -> Aggregate:
     """The components of one aggregate call, FILTER included.
 
     Args:
@@ -124,11 +115,19 @@ def analyse(node: exp.Expression, type_of: TypeOf) -> Aggregate:
     return handler(call, argument, _when(condition, _sql(argument)), type_of)
 
 
-def _sql(node: exp.Expression) -> str:
+def _sql(node: exp.Expr) -> str:
     return node.sql(dialect="duckdb")
 
 
-def _when(condition: exp.Expression | None, value: str) -> str:
+def shown(node: exp.Expr) -> str:
+    """SQL for a message: columns without the names that the compiler gave their tables."""
+    bare = node.copy()
+    for column in bare.find_all(exp.Column):
+        column.set("table", None)
+    return _sql(bare)
+
+
+def _when(condition: exp.Expr | None, value: str) -> str:
     return value if condition is None else f"CASE WHEN {_sql(condition)} THEN {value} END"
 
 
@@ -136,7 +135,7 @@ def _simple(suffix: str, partial: str, merge: Merge) -> Aggregate:
     return Aggregate((Component((suffix,), (partial,), merge),), lambda columns: columns[0])
 
 
-def _count(call: exp.Count, condition: exp.Expression | None, type_of: TypeOf) -> Aggregate:
+def _count(call: exp.Count, condition: exp.Expr | None, type_of: TypeOf) -> Aggregate:
     argument = call.this
     if isinstance(argument, exp.Distinct):
         value = argument.expressions[0]
@@ -151,12 +150,12 @@ def _count_of(argument: str) -> str:
     return f"COUNT({argument})"
 
 
-def _exact(call: exp.Expression, argument: exp.Expression, type_of: TypeOf) -> str:
+def _exact(call: exp.Expr, argument: exp.Expr, type_of: TypeOf) -> str:
     """The type of a summed argument, which has to be exact."""
     kind = type_of(argument)
     if kind == "BOOLEAN" or is_exact(kind):
         return kind
-    name, text = function_name(call).upper(), _sql(argument)
+    name, text = function_name(call).upper(), shown(argument)
     if kind in FLOATS:
         raise refuse(
             call,
@@ -182,7 +181,7 @@ def exact_sum(value: str, kind: str) -> tuple[str, str]:
     return f"CAST(SUM({number}) AS BIGINT)", "BIGINT"
 
 
-def _sum(call: exp.Expression, argument: exp.Expression, value: str, type_of: TypeOf) -> Aggregate:
+def _sum(call: exp.Expr, argument: exp.Expr, value: str, type_of: TypeOf) -> Aggregate:
     kind = _exact(call, argument, type_of)
     partial, shown = exact_sum(value, kind)
     component = Component(("sum",), (partial,), "sum")
@@ -192,7 +191,7 @@ def _sum(call: exp.Expression, argument: exp.Expression, value: str, type_of: Ty
 
 
 def _average(
-    call: exp.Expression, argument: exp.Expression, value: str, type_of: TypeOf
+    call: exp.Expr, argument: exp.Expr, value: str, type_of: TypeOf
 ) -> Aggregate:
     partial, _ = exact_sum(value, _exact(call, argument, type_of))
     parts = (
@@ -203,55 +202,61 @@ def _average(
 
 
 def _spread(
-    call: exp.Expression, argument: exp.Expression, value: str, type_of: TypeOf
+    call: exp.Expr, argument: exp.Expr, value: str, type_of: TypeOf
 ) -> Aggregate:
-    """Variance and standard deviation by the exact sums of x and x*x (textbook identity)."""
+    """Variance and standard deviation by the exact sums of x and x*x (textbook identity).
+
+    A DECIMAL is summed as a whole number of its last digit, because products of DECIMALs with
+    a scale are rounded by some engines.
+    """
     kind = _exact(call, argument, type_of)
-    total, _ = exact_sum(value, kind)
-    scale = int(kind.rstrip(")").split(",")[1]) if kind.startswith("DECIMAL") else 0
+    scale = scale_of(kind)
     if scale > 6:
         raise refuse(
             call,
             f"{function_name(call).upper()} of {kind}",
             "its squares need more than 38 digits",
-            f"CAST({_sql(argument)} AS DECIMAL(18, 6))",
+            f"CAST({shown(argument)} AS DECIMAL(18, 6))",
         )
-    wide = f"CAST({value} AS DECIMAL(38, {scale}))"
-    squares = f"CAST(SUM({wide} * {wide}) AS DECIMAL(38, {2 * scale}))"
+    number = f"CAST({value} AS INTEGER)" if kind == "BOOLEAN" else value
+    scaled = f"({number}) * {10**scale}" if scale else number
+    whole = f"CAST({scaled} AS DECIMAL(38, 0))"
     parts = (
         Component(("count",), (_count_of(value),), "sum"),
-        Component(("sum",), (total,), "sum"),
-        Component(("squares",), (squares,), "sum"),
+        Component(("total",), (f"CAST(SUM({whole}) AS DECIMAL(38, 0))",), "sum"),
+        Component(("squares",), (f"CAST(SUM({whole} * {whole}) AS DECIMAL(38, 0))",), "sum"),
     )
     population = isinstance(call, (exp.VariancePop, exp.StddevPop))
     root = isinstance(call, (exp.Stddev, exp.StddevSamp, exp.StddevPop))
-    return Aggregate(parts, lambda c: _spread_result(c, population=population, root=root))
+    unit = 10 ** (2 * scale)
+    return Aggregate(parts, lambda c: _spread_result(c, unit, population=population, root=root))
 
 
-def _spread_result(columns: tuple[str, ...], *, population: bool, root: bool) -> str:
+def _spread_result(columns: tuple[str, ...], unit: int, *, population: bool, root: bool) -> str:
     n, s, q = columns
     whole = f"CAST({n} AS DECIMAL(38, 0))"
     divisor = f"{whole} * {whole}" if population else f"{whole} * ({whole} - 1)"
-    variance = ratio(f"({whole} * {q} - {s} * {s})", f"({divisor})")
+    scaled = f"{divisor} * {unit}" if unit > 1 else divisor
+    variance = ratio(f"({whole} * {q} - {s} * {s})", f"({scaled})")
     return f"SQRT({variance})" if root else variance
 
 
 def _extreme(
-    call: exp.Expression, argument: exp.Expression, value: str, type_of: TypeOf
+    call: exp.Expr, argument: exp.Expr, value: str, type_of: TypeOf
 ) -> Aggregate:
     name: Merge = "min" if isinstance(call, exp.Min) else "max"
     return _simple(name, f"{name.upper()}({normal(value, type_of(argument))})", name)
 
 
 def _logical(
-    call: exp.Expression, _argument: exp.Expression, value: str, _type_of: TypeOf
+    call: exp.Expr, _argument: exp.Expr, value: str, _type_of: TypeOf
 ) -> Aggregate:
     merge: Merge = "or" if isinstance(call, exp.LogicalOr) else "and"
     return _simple(merge, f"BOOL_{merge.upper()}({value})", merge)
 
 
 def _arg_best(
-    call: exp.ArgMax | exp.ArgMin, condition: exp.Expression | None, type_of: TypeOf
+    call: exp.ArgMax | exp.ArgMin, condition: exp.Expr | None, type_of: TypeOf
 ) -> Aggregate:
     """Ties go to the greatest x (for ARG_MIN the least): the same in any order of rows."""
     order = normal(_when(condition, _sql(call.expression)), type_of(call.expression))
@@ -262,7 +267,7 @@ def _arg_best(
     return Aggregate((component,), lambda columns: columns[1])
 
 
-_BY_ONE_ARGUMENT: dict[type, Callable[[exp.Expression, exp.Expression, str, TypeOf], Aggregate]] = {
+_BY_ONE_ARGUMENT: dict[type, Callable[[exp.Expr, exp.Expr, str, TypeOf], Aggregate]] = {
     exp.Sum: _sum,
     exp.Avg: _average,
     exp.Min: _extreme,
@@ -277,7 +282,7 @@ _BY_ONE_ARGUMENT: dict[type, Callable[[exp.Expression, exp.Expression, str, Type
 }
 
 
-def above(node: exp.Expression, type_of: TypeOf) -> str:
+def above(node: exp.Expr, type_of: TypeOf) -> str:
     """An aggregate above the lowest GROUP BY, in a form that no order of rows can change."""
     call, condition = split_filter(node)
     if isinstance(call, ABOVE_ONLY):

@@ -30,6 +30,7 @@ class Binder:
 
     def __init__(self, relations: Mapping[str, pa.Schema]) -> None:
         self._connection = duckdb.connect(":memory:")
+        self._described: dict[str, list[tuple[str, str]]] = {}
         self._connection.execute("SET TimeZone = 'UTC'")
         for name, schema in relations.items():
             self._connection.register("__empty", schema.empty_table())
@@ -44,6 +45,7 @@ class Binder:
         """Add an empty table of (column, DuckDB type)."""
         body = ", ".join(f"{quote(column)} {kind}" for column, kind in columns)
         self._connection.execute(f"CREATE OR REPLACE TABLE {quote(name)} ({body})")
+        self._described.clear()
 
     def describe(self, sql: str) -> list[tuple[str, str]]:
         """(name, DuckDB type) of each output column.
@@ -51,11 +53,13 @@ class Binder:
         Raises:
             ViewSyntaxError: DuckDB cannot bind the query; its own words say why.
         """
-        try:
-            rows = self._connection.execute(f"DESCRIBE {sql}").fetchall()
-        except duckdb.Error as error:
-            raise ViewSyntaxError(str(error).split("\n\n")[0]) from error
-        return [(row[0], row[1]) for row in rows]
+        if sql not in self._described:
+            try:
+                rows = self._connection.execute(f"DESCRIBE {sql}").fetchall()
+            except duckdb.Error as error:
+                raise ViewSyntaxError(str(error).split("\n\n")[0]) from error
+            self._described[sql] = [(row[0], row[1]) for row in rows]
+        return self._described[sql]
 
     def close(self) -> None:
         """Free the session; the binder cannot be used after it."""

@@ -12,13 +12,22 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import OptimizeError, ParseError, SqlglotError
 from sqlglot.optimizer.qualify import qualify
-from sqlglot.optimizer.scope import Scope, traverse_scope
+from sqlglot.optimizer.scope import Scope, build_scope, traverse_scope
 
 from playhead.errors import ViewError, ViewSyntaxError
 from playhead.views.binder import Binder, reserved_words
-from playhead.views.functions import check_functions, position, refuse
-from playhead.views.leaf import Leaf
-from playhead.views.leaves import build_leaf
+from playhead.views.functions import is_session_window, refuse
+from playhead.views.grammar import check_grammar
+from playhead.views.leaf import Leaf, Window
+from playhead.views.leaves import build_leaf, refuse_session
+from playhead.views.prepare import (
+    check_names,
+    expand_all,
+    inline_windows,
+    join_implied_dimensions,
+    spellings,
+    unify,
+)
 from playhead.views.relations import Relation
 from playhead.views.rows import EventRows, flatten, substitute
 from playhead.views.skeleton import canonical_skeleton, divide
@@ -29,7 +38,8 @@ class Plans:
     """Everything derived from a view's text, as DuckDB SQL.
 
     `full` reads topics and dimensions by name; `final` reads each leaf's merged state under
-    the leaf's name, and dimensions by name. `columns` are (name, DuckDB type) of the answer.
+    the leaf's name, and dimensions by name. `columns` are (name, DuckDB type) of the answer;
+    `window` is the window of event time that one of them is.
     """
 
     full: str
@@ -38,6 +48,7 @@ class Plans:
     columns: tuple[tuple[str, str], ...]
     dimensions: tuple[str, ...]
     ordered: bool
+    window: Window | None
 
 
 def parse(sql: str) -> exp.Query:
@@ -60,8 +71,7 @@ def parse(sql: str) -> exp.Query:
     tree = statements[0]
     for node in tree.walk():
         node.comments = None
-    check_functions(tree)
-    _check_structure(tree)
+    check_grammar(tree)
     _name_outputs(tree)
     return tree
 
@@ -80,43 +90,28 @@ def compile_plans(tree: exp.Query, relations: Mapping[str, Relation]) -> Plans:
             f"no relation {missing[0]}",
             hint=f"There are {', '.join(sorted(relations))}; or give a schema.",
         )
-    joined = {d for name in read for d in relations if relations[d].kind == "dimension"} | set(read)
-    binder = Binder({name: relations[name].schema for name in joined})
+    known = {name.lower(): relation for name, relation in relations.items()}
+    tree = tree.copy()
+    check_names(tree, known)
+    unify(tree)
+    inline_windows(tree)
+    join_implied_dimensions(tree, known)
+    binder = Binder({known[name].name: known[name].schema for name in tables_read(tree)})
     try:
-        return _Compilation(tree.copy(), relations, binder).run()
+        return _Compilation(tree, known, binder).run()
     finally:
         binder.close()
 
 
-def tables_read(tree: exp.Expression) -> list[str]:
+def tables_read(tree: exp.Expr) -> list[str]:
     """Names in FROM and JOIN that are no CTE of the query, each once."""
     ctes = {cte.alias_or_name.lower() for cte in tree.find_all(exp.CTE)}
     names = (t.name.lower() for t in tree.find_all(exp.Table) if not t.args.get("db"))
     return list(dict.fromkeys(name for name in names if name not in ctes))
 
 
-def _kinds(statements: list[exp.Expression]) -> str:
+def _kinds(statements: list[exp.Expr]) -> str:
     return ", ".join(s.key.upper() for s in statements) or "nothing"
-
-
-def _check_structure(tree: exp.Query) -> None:
-    for node in tree.walk():
-        if isinstance(node, exp.With) and node.args.get("recursive"):
-            raise refuse(node, "WITH RECURSIVE", "its state has no bound", "GROUP BY steps")
-        if isinstance(node, (exp.Cube, exp.Rollup, exp.GroupingSets)):
-            raise refuse(node, node.key.upper(), "grouping sets are not compiled",
-                         "write one view for each grouping")  # fmt: skip
-        if isinstance(node, exp.Lateral | exp.Unnest | exp.Explode | exp.Pivot | exp.TableSample):
-            raise refuse(node, node.key.upper(), "one event must stay one row", "plain columns")
-        if isinstance(node, exp.Distinct) and node.args.get("on"):
-            raise refuse(node, "DISTINCT ON", "its order is implied",
-                         "QUALIFY ROW_NUMBER() OVER (PARTITION BY key ORDER BY event_time DESC) "
-                         "= 1")  # fmt: skip
-        if isinstance(node, exp.Table) and (node.args.get("db") or isinstance(node.this, exp.Func)):
-            raise ViewSyntaxError(
-                f"{position(node)}{node.sql(dialect='duckdb')} is no topic or dimension",
-                hint="A view reads topics and dimensions by their bare names.",
-            )
 
 
 def _name_outputs(tree: exp.Query) -> None:
@@ -134,8 +129,8 @@ class _Compilation:
         self, tree: exp.Query, relations: Mapping[str, Relation], binder: Binder
     ) -> None:
         self._names = [s.output_name for s in tree.selects]
-        self._tree: exp.Expression = tree
-        self._relations = {name.lower(): r for name, r in relations.items()}
+        self._tree: exp.Expr = tree
+        self._relations = dict(relations)
         self._binder = binder
         self._rows: dict[int, EventRows] = {}
         self._leaves: list[tuple[Leaf, exp.Select]] = []
@@ -150,6 +145,7 @@ class _Compilation:
                 hint="A view aggregates events; to read single events, query the topic itself.",
             )
         self._drop_row_ctes()
+        self._check_no_events()
         skeleton, ordered = canonical_skeleton(self._tree, self._binder)
         leaves = tuple(leaf for leaf, _ in self._leaves)
         full = _fill(skeleton, {leaf.name: leaf.full() for leaf in leaves})
@@ -157,29 +153,29 @@ class _Compilation:
         dimensions = {t for t in tables_read(skeleton) if t in self._relations}
         dimensions |= {lookup.dimension for leaf in leaves for lookup in leaf.lookups}
         columns = tuple(self._binder.describe(full))
-        return Plans(full, final, leaves, columns, tuple(sorted(dimensions)), ordered)
+        _check_columns(columns)
+        window = _window_of(skeleton, leaves)
+        return Plans(full, final, leaves, columns, tuple(sorted(dimensions)), ordered, window)
 
     def _qualify(self) -> None:
-        _join_implied_dimensions(self._tree, self._relations)
-        expand_group_by_all(self._tree)
-        schema = {
-            name: self._binder.columns(name)
-            for name in tables_read(self._tree)
-            if name in self._relations
-        }
+        read = [self._relations[name] for name in tables_read(self._tree)]
+        spelled = spellings(self._tree, read)
         try:
             self._tree = qualify(
                 self._tree,
                 dialect="duckdb",
-                schema=schema,
+                schema={r.name: self._binder.columns(r.name) for r in read},
                 quote_identifiers=False,
             )
         except OptimizeError as error:
             raise ViewSyntaxError(str(error).splitlines()[0]) from error
+        expand_all(self._tree)
         divide(self._tree)
-        for select, name in zip(self._tree.selects, self._names, strict=False):
-            if name and select.output_name != name and select.output_name == name.lower():
-                select.set("alias", exp.to_identifier(name))
+        written = {name.lower(): name for name in self._names if name}
+        for select in self._tree.selects:
+            name = select.output_name
+            if (right := written.get(name) or spelled.get(name)) and right != name:
+                select.set("alias", exp.to_identifier(right))
 
     # -- classification ------------------------------------------------------------------
 
@@ -225,6 +221,13 @@ class _Compilation:
                 "a pair may stand in two parts of the log, where no partial result sees it",
                 "GROUP BY each side by the common key first, and join the results",
             )
+        if scope.external_columns:
+            raise refuse(
+                scope.external_columns[0],
+                "a correlated subquery over events",
+                "its value would be asked for once per row above, from events that are gone",
+                "GROUP BY the key in a CTE, and JOIN it",
+            )
         if scope.subquery_scopes:
             raise refuse(
                 scope.subquery_scopes[0].expression,
@@ -234,14 +237,8 @@ class _Compilation:
             )
 
     def _check_row_wise(self, select: exp.Select) -> None:
-        if select.find(exp.Window):
-            raise refuse(
-                select.find(exp.Window) or select,
-                "a window function over raw events",
-                "it needs all events of its partition at once",
-                "session_window(event_time, '30 minutes') as a GROUP BY key, ARG_MAX, or QUALIFY "
-                "ROW_NUMBER() OVER (PARTITION BY key ORDER BY event_time DESC) = 1",
-            )
+        if session := next(filter(is_session_window, select.walk()), None):
+            raise refuse_session(session)
         if limit := select.args.get("limit") or select.args.get("offset"):
             raise refuse(limit, "LIMIT over raw events", "which rows come first depends on the part",
                          "LIMIT above the GROUP BY")  # fmt: skip
@@ -256,10 +253,20 @@ class _Compilation:
                     "GROUP BY each topic first, then UNION ALL the results and aggregate again",
                 )
 
+    def _check_no_events(self) -> None:
+        """Refuse events that are read beside the states, where only states are kept."""
+        for table in self._tree.find_all(exp.Table):
+            relation = self._relations.get(table.name.lower())
+            if relation is not None and relation.kind == "topic":
+                raise refuse(
+                    table,
+                    f"reading single events of {table.name} above an aggregate",
+                    "only states are kept, and they hold no single events",
+                    f"IN (SELECT key FROM {table.name} GROUP BY key), or a JOIN with such a CTE",
+                )
+
     def _drop_row_ctes(self) -> None:
-        """Remove CTEs that were flattened into leaves, and refuse events that reach the top."""
-        if id(self._tree) in self._rows:
-            raise ViewError("the text does not aggregate events")
+        """Remove CTEs that were flattened into leaves."""
         for cte in list(self._tree.find_all(exp.CTE)):
             if id(cte.this) in self._rows:
                 holder = cte.parent
@@ -279,94 +286,49 @@ def _become(select: exp.Select, outer: exp.Select) -> None:
         select.set("with_", ctes)
 
 
-def _unique(select: exp.Select) -> Iterable[exp.Expression]:
+def _unique(select: exp.Select) -> Iterable[exp.Expr]:
     """Outputs by name, the first of equal names (USING repeats a key)."""
-    seen: dict[str, exp.Expression] = {}
+    seen: dict[str, exp.Expr] = {}
     for item in select.selects:
         seen.setdefault(item.alias_or_name, item)
     return seen.values()
 
 
 def _aggregates(select: exp.Select) -> bool:
-    """Whether a SELECT over events is a leaf: it groups, aggregates, or keeps the latest."""
-    if select.args.get("group") or select.args.get("distinct") or select.args.get("qualify"):
-        return True
-    if select.args.get("having"):
-        return True
-    return any(not is_window_function(node) for node in select.find_all(exp.AggFunc))
+    """Whether a SELECT over events is a leaf: it groups, aggregates, or ranks."""
+    parts = ("group", "distinct", "qualify", "having")
+    return any(select.args.get(part) for part in parts) or select.find(exp.AggFunc) is not None
 
 
-def is_window_function(node: exp.Expression) -> bool:
-    """Whether an aggregate is the function of an OVER clause, rather than inside it."""
-    holder = node.parent
-    while isinstance(holder, (exp.Filter, exp.IgnoreNulls, exp.RespectNulls)):
-        node, holder = holder, holder.parent
-    return isinstance(holder, exp.Window) and holder.this is node
+def _check_columns(columns: Iterable[tuple[str, str]]) -> None:
+    seen: set[str] = set()
+    for name in (column.lower() for column, _ in columns):
+        if name in seen:
+            raise ViewSyntaxError(
+                f"two columns of the answer are named {name}", hint="Give one of them an alias."
+            )
+        seen.add(name)
 
 
-def expand_group_by_all(tree: exp.Expression) -> None:
-    """`GROUP BY ALL` as the list of outputs that hold no aggregate."""
-    for select in tree.find_all(exp.Select):
-        group = select.args.get("group")
-        if group is not None and group.args.get("all"):
-            keys = [
-                exp.Literal.number(number)
-                for number, item in enumerate(select.selects, 1)
-                if not any(not is_window_function(n) for n in item.find_all(exp.AggFunc))
-            ]
-            select.set("group", exp.Group(expressions=keys) if keys else None)
+def _window_of(skeleton: exp.Expr, leaves: tuple[Leaf, ...]) -> Window | None:
+    """The one leaf's window, if a column of its name carries it unchanged into the answer."""
+    window = leaves[0].window
+    if len(leaves) > 1 or window is None:
+        return None
+    scope: Scope | None = build_scope(skeleton)
+    while scope is not None and isinstance(scope.expression, exp.Select):
+        item = next((s for s in scope.expression.selects if s.alias_or_name == window.key), None)
+        value = item.unalias() if item is not None else None
+        if not isinstance(value, exp.Column) or value.name != window.key:
+            return None
+        source = scope.sources.get(value.table)
+        if isinstance(source, exp.Table):
+            return window if source.name == leaves[0].name else None
+        scope = source
+    return None
 
 
-def _join_implied_dimensions(tree: exp.Expression, relations: Mapping[str, Relation]) -> None:
-    """Views may read the wide topic: a column that only a dimension has brings its lookup."""
-    dimensions = [r for r in relations.values() if r.kind == "dimension" and r.key]
-    for select in list(tree.find_all(exp.Select)):
-        tables = [t for t in _direct_tables(select)]
-        topics = [t for t in tables if (r := relations.get(t.name.lower())) and r.kind == "topic"]
-        if len(topics) != 1 or len(tables) != len(_sources(select)):
-            continue
-        topic = relations[topics[0].name.lower()]
-        known = {n.lower() for t in tables if (r := relations.get(t.name.lower())) for n in r.schema.names}
-        known |= {item.alias.lower() for item in select.selects if item.alias}
-        joined = {t.name.lower() for t in tables}
-        for column in _own_columns(select):
-            name = column.name.lower()
-            if column.table or name in known:
-                continue
-            for dimension in dimensions:
-                keys = set(dimension.key)
-                if name in dimension.schema.names and keys <= set(topic.schema.names):
-                    if dimension.name not in joined:
-                        joined.add(dimension.name)
-                        _left_join(select, topics[0].alias_or_name, dimension)
-                    column.set("table", exp.to_identifier(dimension.name))
-                    break
-
-
-def _left_join(select: exp.Select, topic: str, dimension: Relation) -> None:
-    on = exp.and_(
-        *(exp.column(k, topic).eq(exp.column(k, dimension.name)) for k in dimension.key)
-    )
-    select.append("joins", exp.Join(this=exp.to_table(dimension.name), side="LEFT", on=on))
-
-
-def _sources(select: exp.Select) -> list[exp.Expression]:
-    first = select.args.get("from_")
-    return ([first.this] if first else []) + [j.this for j in select.args.get("joins") or []]
-
-
-def _direct_tables(select: exp.Select) -> list[exp.Table]:
-    return [source for source in _sources(select) if isinstance(source, exp.Table)]
-
-
-def _own_columns(select: exp.Select) -> Iterable[exp.Column]:
-    """Columns of this SELECT, not of the queries inside it."""
-    for node in select.walk(prune=lambda n: n is not select and isinstance(n, exp.Query)):
-        if isinstance(node, exp.Column):
-            yield node
-
-
-def quote_where_needed(tree: exp.Expression) -> None:
+def quote_where_needed(tree: exp.Expr) -> None:
     """Quote exactly the identifiers that need it, so that plans read well."""
     for identifier in tree.find_all(exp.Identifier):
         name = identifier.name
@@ -374,7 +336,7 @@ def quote_where_needed(tree: exp.Expression) -> None:
         identifier.set("quoted", not plain)
 
 
-def _fill(skeleton: exp.Expression, leaves: Mapping[str, str]) -> str:
+def _fill(skeleton: exp.Expr, leaves: Mapping[str, str]) -> str:
     """The skeleton's SQL with each leaf's relation replaced by the leaf's query."""
     tree = skeleton.copy()
     for table in list(tree.find_all(exp.Table)):

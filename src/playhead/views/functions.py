@@ -106,7 +106,7 @@ _REASONS: dict[str, tuple[str, str]] = {
 }  # fmt: skip
 
 
-def function_name(node: exp.Expression) -> str:
+def function_name(node: exp.Expr) -> str:
     """The function's name as a user would write it."""
     if isinstance(node, exp.Anonymous):
         return str(node.name).lower()
@@ -119,7 +119,7 @@ def function_name(node: exp.Expression) -> str:
     return special.get(type(node), node.sql_name().lower() if isinstance(node, exp.Func) else "")
 
 
-def position(node: exp.Expression) -> str:
+def position(node: exp.Expr) -> str:
     """`line N: ` where the parser recorded a place, else nothing."""
     for part in node.walk():
         if line := part.meta.get("line"):
@@ -127,12 +127,12 @@ def position(node: exp.Expression) -> str:
     return ""
 
 
-def refuse(node: exp.Expression, what: str, why: str, instead: str) -> NotMergeableError:
+def refuse(node: exp.Expr, what: str, why: str, instead: str) -> NotMergeableError:
     """The refusal of one construct: where, what, why, and what to write instead."""
     return NotMergeableError(f"{position(node)}{what} is refused: {why}", hint=f"Instead: {instead}.")
 
 
-def refuse_function(node: exp.Expression) -> NotMergeableError:
+def refuse_function(node: exp.Expr) -> NotMergeableError:
     """The refusal of a function by its name."""
     name = function_name(node)
     why, instead = _REASONS.get(
@@ -145,6 +145,14 @@ def refuse_function(node: exp.Expression) -> NotMergeableError:
     return refuse(node, name.upper(), why, instead)
 
 
-def is_session_window(node: exp.Expression | None) -> bool:
+def is_session_window(node: exp.Expr | None) -> bool:
     """Whether the node is `session_window(time, gap)`."""
     return isinstance(node, exp.Anonymous) and node.name.lower() == "session_window"
+
+
+def is_window_function(node: exp.Expr) -> bool:
+    """Whether an aggregate is the function of an OVER clause, rather than inside it."""
+    holder = node.parent
+    while isinstance(holder, (exp.Filter, exp.IgnoreNulls, exp.RespectNulls)):
+        node, holder = holder, holder.parent
+    return isinstance(holder, exp.Window) and holder.this is node

@@ -2,7 +2,7 @@
 
 from sqlglot import exp
 
-from playhead.errors import NotMergeableError, ViewSyntaxError
+from playhead.errors import ViewSyntaxError
 from playhead.views.functions import (
     ABOVE_ONLY,
     EXTRACTABLE,
@@ -47,7 +47,7 @@ UNITS = {"YEAR", "QUARTER", "MONTH", "WEEK", "DAY", "HOUR", "MINUTE", "SECOND"}
 
 _GROUPING = ("grouping sets are not compiled", "write one view for each grouping")
 _ONE_ROW = ("one event must stay one row", "keep to plain columns")
-_CONSTRUCTS: dict[type[exp.Expression], tuple[str, str, str]] = {
+_CONSTRUCTS: dict[type[exp.Expr], tuple[str, str, str]] = {
     exp.Cube: ("CUBE", *_GROUPING),
     exp.Rollup: ("ROLLUP", *_GROUPING),
     exp.GroupingSets: ("GROUPING SETS", *_GROUPING),
@@ -77,7 +77,7 @@ def check_grammar(tree: exp.Query) -> None:
         ViewSyntaxError: a relation that is no bare name.
     """
     for node in tree.walk():
-        if isinstance(node, exp.Func) and not isinstance(node, (exp.And, exp.Or)):
+        if isinstance(node, exp.Func):
             _check_function(node)
         elif named := _CONSTRUCTS.get(type(node)):
             raise refuse(node, *named)
@@ -88,7 +88,7 @@ def check_grammar(tree: exp.Query) -> None:
             check(node)
 
 
-def _shown(node: exp.Expression) -> str:
+def _shown(node: exp.Expr) -> str:
     text = node.sql(dialect="duckdb")
     return text if 0 < len(text) <= 40 else node.key.upper()
 
@@ -118,33 +118,33 @@ def _check_distinct(node: exp.AggFunc) -> None:
                      "GROUP BY a, b first, then COUNT(*) above it")  # fmt: skip
 
 
-def _check_more_arguments(node: exp.Expression) -> None:
+def _check_more_arguments(node: exp.Expr) -> None:
     if node.args.get("expressions") or node.args.get("count"):
         name = function_name(node).upper()
         raise refuse(node, f"{name}(..., n)", "a list has no exact merge",
                      "QUALIFY ROW_NUMBER() OVER (...) <= n")  # fmt: skip
 
 
-def _check_extract(node: exp.Expression) -> None:
+def _check_extract(node: exp.Expr) -> None:
     if node.name.lower() not in EXTRACTABLE:
         raise refuse(node, f"EXTRACT({node.name})", "engines differ on it", "year to second")
 
 
-def _check_unit(node: exp.Expression) -> None:
+def _check_unit(node: exp.Expr) -> None:
     unit = node.args.get("unit")
     if unit is None or unit.name.upper() not in UNITS:
         raise refuse(node, f"the unit of {function_name(node).upper()}", "engines differ on it",
                      f"one of {', '.join(sorted(UNITS)).lower()}, as a literal")  # fmt: skip
 
 
-def _check_interval(node: exp.Expression) -> None:
+def _check_interval(node: exp.Expr) -> None:
     parts = interval_parts(node)
     if parts is None and not is_session_window(node.parent):
         raise refuse(node, _shown(node), "engines read other intervals differently",
                      "INTERVAL '<whole number>' with one unit, year to second")  # fmt: skip
 
 
-def interval_parts(node: exp.Expression) -> tuple[int, str] | None:
+def interval_parts(node: exp.Expr) -> tuple[int, str] | None:
     """Amount and singular unit of `INTERVAL '5 minutes'` or `INTERVAL 5 MINUTE`."""
     if not isinstance(node, exp.Interval) or not isinstance(node.this, exp.Literal):
         return None
@@ -156,7 +156,7 @@ def interval_parts(node: exp.Expression) -> tuple[int, str] | None:
     return int(amount), unit
 
 
-def _check_bucket(node: exp.Expression) -> None:
+def _check_bucket(node: exp.Expr) -> None:
     if interval_parts(node.this) is None:
         raise refuse(node, "TIME_BUCKET", "its width must be known",
                      "TIME_BUCKET(INTERVAL '5 minutes', event_time)")  # fmt: skip
@@ -165,56 +165,56 @@ def _check_bucket(node: exp.Expression) -> None:
                      "TIME_BUCKET(width, event_time - shift) + shift")  # fmt: skip
 
 
-def _check_substring(node: exp.Expression) -> None:
+def _check_substring(node: exp.Expr) -> None:
     start = node.args.get("start")
     if not (isinstance(start, exp.Literal) and start.is_int and int(start.name) >= 1):
         raise refuse(node, "SUBSTRING from another place than a positive literal",
                      "engines count from 0 or from the end differently", "LEFT or RIGHT")  # fmt: skip
 
 
-def _check_side(node: exp.Expression) -> None:
+def _check_side(node: exp.Expr) -> None:
     count = node.expression
     if not (isinstance(count, exp.Literal) and count.is_int):
         raise refuse(node, f"{function_name(node).upper()} of a computed length",
                      "engines differ on negative lengths", "a literal length")  # fmt: skip
 
 
-def _check_cast(node: exp.Expression) -> None:
+def _check_cast(node: exp.Expr) -> None:
     if node.args["to"].this not in TYPES or node.args["to"].args.get("nested"):
         raise refuse(node, f"CAST to {node.args['to'].sql('duckdb')}", "engines differ on it",
                      "BOOLEAN, integers, DECIMAL, DOUBLE, VARCHAR, DATE or TIMESTAMP")  # fmt: skip
 
 
-def _check_with(node: exp.Expression) -> None:
+def _check_with(node: exp.Expr) -> None:
     if node.args.get("recursive"):
         raise refuse(node, "WITH RECURSIVE", "its state has no bound", "one GROUP BY per step")
 
 
-def _check_distinct_on(node: exp.Expression) -> None:
+def _check_distinct_on(node: exp.Expr) -> None:
     if node.args.get("on"):
         raise refuse(node, "DISTINCT ON", "its order is implied",
                      "QUALIFY ROW_NUMBER() OVER (PARTITION BY key ORDER BY event_time DESC) = 1")  # fmt: skip
 
 
-def _check_limit(node: exp.Expression) -> None:
+def _check_limit(node: exp.Expr) -> None:
     options = node.args.get("limit_options")
     if options and (options.args.get("percent") or options.args.get("with_ties")):
         raise refuse(node, "LIMIT with PERCENT or TIES", "engines lack it",
                      "QUALIFY RANK() OVER (ORDER BY ...) <= n")  # fmt: skip
 
 
-def _check_order(node: exp.Expression) -> None:
+def _check_order(node: exp.Expr) -> None:
     if not isinstance(node.parent, (exp.Query, exp.Window)):
         raise refuse(node, "ORDER BY inside an aggregate", "aggregates take no order",
                      "leave it out")  # fmt: skip
 
 
-def _check_frame(node: exp.Expression) -> None:
+def _check_frame(node: exp.Expr) -> None:
     if str(node.args.get("kind", "")).upper() == "GROUPS" or node.args.get("exclude"):
         raise refuse(node, "a GROUPS or EXCLUDE frame", "engines lack it", "ROWS or RANGE")
 
 
-def _check_table(node: exp.Expression) -> None:
+def _check_table(node: exp.Expr) -> None:
     alias = node.args.get("alias")
     if node.args.get("db") or not isinstance(node.this, exp.Identifier):
         raise ViewSyntaxError(
@@ -226,7 +226,7 @@ def _check_table(node: exp.Expression) -> None:
                      "name the columns in a SELECT")  # fmt: skip
 
 
-def _check_join(node: exp.Expression) -> None:
+def _check_join(node: exp.Expr) -> None:
     if node.method in ("ASOF", "POSITIONAL"):
         raise refuse(node, f"{node.method} JOIN", "engines lack it", "an equality on a key")
 
@@ -256,6 +256,3 @@ _CHECKS = {
     exp.Table: _check_table,
     exp.Join: _check_join,
 }
-
-
-__all__ = ["TYPES", "UNITS", "NotMergeableError", "check_grammar", "interval_parts"]

@@ -12,7 +12,7 @@ from playhead.views.algebra import Aggregate
 from playhead.views.binder import quote
 from playhead.views.rows import Lookup, wide_sql
 
-TAG = "tag"
+TAG = "distinct__tag"
 BATCH_DAY = "batch__day"
 SESSION_START, SESSION_END = "session__start", "session__end"
 
@@ -51,14 +51,15 @@ class Latest:
     """Rows kept by `QUALIFY ROW_NUMBER() OVER (PARTITION BY ... ORDER BY ...) <= limit`."""
 
     partition: tuple[str, ...]
-    order: tuple[tuple[str, bool], ...]  # (state column, descending)
+    order: tuple[tuple[str, str], ...]  # (state column, "ASC NULLS LAST" or the like)
     limit: int
 
     def qualify(self, columns: tuple[str, ...], names: Mapping[str, str]) -> str:
         """The QUALIFY clause over expressions `names`; ties are broken by all `columns`."""
-        ranked = [(names[c], descending) for c, descending in self.order]
-        ranked += [(names[c], False) for c in columns if c not in {o for o, _ in self.order}]
-        order = ", ".join(f"{e} {'DESC' if down else 'ASC'} NULLS LAST" for e, down in ranked)
+        ordered = dict(self.order)
+        ranked = [f"{names[c]} {how}" for c, how in self.order]
+        ranked += [f"{names[c]} ASC NULLS LAST" for c in columns if c not in ordered]
+        order = ", ".join(ranked)
         by = ", ".join(names[c] for c in self.partition)
         partition = f"PARTITION BY {by} " if by else ""
         return f"QUALIFY ROW_NUMBER() OVER ({partition}ORDER BY {order}) <= {self.limit}"
@@ -141,8 +142,9 @@ class Leaf:
         rows = self._event_rows(source, keys)
         if self.session:
             keys = [*keys, (SESSION_START, SESSION_START), (SESSION_END, SESSION_END)]
-        selects = [self._tagged_select(rows, keys, None)]
-        selects += [self._tagged_select(rows, keys, name) for name, _ in self.distincts]
+        # Without keys and components there is nothing to keep beside the distinct values.
+        tags = [None] if keys or self.components else []
+        selects = [self._tagged_select(rows, keys, tag) for tag in (*tags, *dict(self.distincts))]
         return "\nUNION ALL\n".join(selects)
 
     def merge(self, *, source: str = "states", extra: bool = False) -> str:

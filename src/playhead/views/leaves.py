@@ -6,14 +6,25 @@ from dataclasses import replace
 import sqlglot
 from sqlglot import exp
 
-from playhead.errors import ViewSyntaxError
+from playhead.errors import NotMergeableError, ViewSyntaxError
 from playhead.views.algebra import Aggregate, analyse, normal, split_filter
 from playhead.views.binder import Binder
-from playhead.views.functions import MERGEABLE, WINDOW_ONLY, position, refuse, refuse_function
+from playhead.views.functions import (
+    MERGEABLE,
+    WINDOW_ONLY,
+    is_session_window,
+    is_window_function,
+    position,
+    refuse,
+    refuse_function,
+)
+from playhead.views.grammar import interval_parts
 from playhead.views.leaf import Latest, Leaf, Session, Window
-from playhead.views.rows import EventRows, substitute, used_lookups, wide_sql
+from playhead.views.rows import EventRows, narrowed, substitute, used_lookups, wide_sql
+from playhead.views.scalars import explicit
 
 _WINDOW_SECONDS = {"SECOND": 1, "MINUTE": 60, "HOUR": 3600, "DAY": 86400, "WEEK": 604800}
+_WINDOW_MONTHS = {"MONTH": (1, "month"), "QUARTER": (3, "month"), "YEAR": (1, "year")}
 
 
 def build_leaf(
@@ -27,9 +38,15 @@ def build_leaf(
         rows: its FROM, JOINs and WHERE, flattened.
         binder: bound to the topic and the dimensions; learns the leaf's own columns.
     """
-    if select.args.get("qualify") and not select.args.get("group"):
+    if not _groups(select) and (select.args.get("qualify") or select.find(exp.Window)):
         return _Latest(name, select, rows, binder).build()
     return _Grouped(name, select, rows, binder).build()
+
+
+def _groups(select: exp.Select) -> bool:
+    """Whether a SELECT has a GROUP BY, or an aggregate that is no window function."""
+    plain = (n for n in select.find_all(exp.AggFunc) if not is_window_function(n))
+    return bool(select.args.get("group") or select.args.get("having") or any(plain))
 
 
 class _Builder:
@@ -43,7 +60,7 @@ class _Builder:
         every = used_lookups(rows.lookups, _all_wide_columns(rows))
         self.wide = wide_sql(rows.topic, tuple(binder.columns(rows.topic)), every)
 
-    def type_of(self, node: exp.Expression) -> str:
+    def type_of(self, node: exp.Expr) -> str:
         """DuckDB type of an expression over the wide topic."""
         sql = node.sql(dialect="duckdb")
         try:
@@ -51,8 +68,21 @@ class _Builder:
         except ViewSyntaxError as error:
             raise ViewSyntaxError(f"{position(node)}{error.message}") from error
 
-    def flat(self, node: exp.Expression) -> exp.Expression:
-        return substitute(node, self.rows.columns)
+    def flat(self, node: exp.Expr) -> exp.Expr:
+        """An expression of the SELECT as one over the wide topic."""
+        if found := next(filter(is_session_window, node.walk()), None):
+            raise refuse_session(found)
+        return explicit(substitute(node, self.rows.columns), self.type_of)
+
+    def outer_over(self, items: list[exp.Expr]) -> exp.Select:
+        """SELECT of the items from the leaf's relation."""
+        outer = exp.Select(expressions=items)
+        outer.set("from_", exp.From(this=exp.to_table(self.name).as_(self.name, table=True)))
+        return outer
+
+    def column(self, name: str) -> exp.Column:
+        """A column of the leaf's relation."""
+        return exp.column(exp.to_identifier(name, quoted=True), self.name)
 
     def assemble(
         self,
@@ -63,7 +93,7 @@ class _Builder:
         latest: Latest | None = None,
         window: Window | None = None,
     ) -> Leaf:
-        where = [c.sql(dialect="duckdb") for c in self.rows.where]
+        where = [explicit(c, self.type_of).sql(dialect="duckdb") for c in self.rows.where]
         draft = Leaf(
             name=self.name,
             topic=self.rows.topic,
@@ -79,10 +109,12 @@ class _Builder:
         )
         read = _columns_in(draft, session)
         columns = tuple(c for c in draft.event_columns if c.lower() in read)
-        lookups = used_lookups(self.rows.lookups, read)
-        bound = _with(draft, event_columns=columns or draft.event_columns[:1], lookups=lookups)
+        lookups = narrowed(draft.lookups, read)
+        bound = replace(draft, event_columns=columns or draft.event_columns[:1], lookups=lookups)
+        _check_names(bound)
         types = dict(self.binder.describe(bound.partial(source=f"({bound.wide()})")))
-        leaf = _with(bound, types=types)
+        _check_types(types)
+        leaf = replace(bound, types=types)
         self.binder.create(self.name, self.binder.describe(leaf.full()))
         return leaf
 
@@ -99,19 +131,19 @@ class _Grouped(_Builder):
         leaf = self.assemble(keys, self._aggregates, session=session, window=window)
         return leaf, outer
 
-    def _grouping(self) -> list[exp.Expression]:
+    def _grouping(self) -> list[exp.Expr]:
         group = self.select.args.get("group")
         if group is not None:
             return list(group.expressions)
-        if self.select.args.get("distinct"):
-            return [item.unalias() for item in self.select.selects]
-        return []
+        if _groups(self.select):
+            return []
+        return [item.unalias() for item in self.select.selects]
 
     def _keys(self) -> tuple[list[tuple[str, str]], Session | None, Window | None]:
         keys, session, window = [], None, None
         for number, node in enumerate(self._grouping(), 1):
             name = self._name_for(node, f"key_{number}")
-            if _is_session(node):
+            if is_session_window(node):
                 session = self._session(node, name, session)
                 continue
             flat = self.flat(node)
@@ -124,7 +156,7 @@ class _Grouped(_Builder):
             window = window or _window(flat, name, kind)
         return keys, session, window
 
-    def _session(self, node: exp.Expression, name: str, seen: Session | None) -> Session:
+    def _session(self, node: exp.Expr, name: str, seen: Session | None) -> Session:
         if seen is not None:
             raise ViewSyntaxError(f"{position(node)}a view has one session_window")
         time, gap = _session_arguments(node)
@@ -133,9 +165,8 @@ class _Grouped(_Builder):
             raise ViewSyntaxError(f"{position(node)}session_window needs a time and a gap")
         return Session(name, flat.sql(dialect="duckdb"), gap)
 
-    def _name_for(self, node: exp.Expression, default: str) -> str:
+    def _name_for(self, node: exp.Expr, default: str) -> str:
         """The output's own name where the node is a whole output, else a default."""
-        text = node.sql(dialect="duckdb")
         for item in self.select.selects:
             if item.unalias() == node and item.alias_or_name.lower() not in self._taken:
                 default = item.alias_or_name
@@ -146,35 +177,37 @@ class _Grouped(_Builder):
         while default.lower() in self._taken:
             default += "_"
         self._taken.add(default.lower())
-        self._outputs[text] = default
+        self._outputs[node.sql(dialect="duckdb")] = default
         return default
 
     def _outer(self) -> exp.Select:
         """The SELECT over the leaf's columns: outputs, HAVING, QUALIFY, ORDER BY, LIMIT."""
-        outer = exp.Select(expressions=[self._lift_item(item) for item in self.select.selects])
-        outer.set("from_", exp.From(this=exp.to_table(self.name).as_(self.name, table=True)))
+        outer = self.outer_over([self._lift_item(item) for item in self.select.selects])
         if having := self.select.args.get("having"):
             outer.set("where", exp.Where(this=self._lift(having.this)))
-        for part in ("windows", "qualify", "order", "limit", "offset"):
-            value = self.select.args.get(part)
-            if value:
-                lifted = [self._lift(v) for v in value] if isinstance(value, list) else self._lift(value)
-                outer.set(part, lifted)
+        if self.select.args.get("distinct") and _groups(self.select):
+            outer.set("distinct", exp.Distinct())
+        for part in ("qualify", "order", "limit", "offset"):
+            if value := self.select.args.get(part):
+                outer.set(part, self._lift(value))
         return outer
 
-    def _lift_item(self, item: exp.Expression) -> exp.Expression:
+    def _lift_item(self, item: exp.Expr) -> exp.Expr:
         return exp.alias_(self._lift(item.unalias()), item.alias_or_name, quoted=True)
 
-    def _lift(self, node: exp.Expression) -> exp.Expression:
+    def _lift(self, node: exp.Expr) -> exp.Expr:
         """`node` with keys and aggregates replaced by the leaf's columns."""
         aliases = {item.alias_or_name for item in self.select.selects}
 
-        def one(part: exp.Expression) -> exp.Expression:
-            key = self._outputs.get(part.sql(dialect="duckdb")) if _may_be_key(part) else None
-            if key is not None:
-                return self._column(key)
+        def one(part: exp.Expr) -> exp.Expr:
+            if not _is_value(part):
+                return part
+            if key := self._outputs.get(part.sql(dialect="duckdb")):
+                return self.column(key)
             if _is_aggregate(part):
-                return self._column(self._aggregate(part))
+                return self.column(self._aggregate(part))
+            if is_session_window(part):
+                raise refuse_session(part)
             if isinstance(part, exp.Column) and (part.table or part.name not in aliases):
                 raise ViewSyntaxError(
                     f"{position(part)}column {part.name} is neither a GROUP BY key nor aggregated",
@@ -184,13 +217,7 @@ class _Grouped(_Builder):
 
         return node.copy().transform(one, copy=False)
 
-    def _column(self, name: str) -> exp.Column:
-        return exp.column(exp.to_identifier(name, quoted=True), self.name)
-
-    def _aggregate(self, node: exp.Expression) -> str:
-        text = node.sql(dialect="duckdb")
-        if text in self._outputs:
-            return self._outputs[text]
+    def _aggregate(self, node: exp.Expr) -> str:
         call, _ = split_filter(node)
         if not isinstance(call, MERGEABLE):
             raise refuse_function(call)
@@ -204,48 +231,51 @@ class _Latest(_Builder):
 
     def build(self) -> tuple[Leaf, exp.Select]:
         window, limit = self._ranking()
-        columns: list[tuple[str, str]] = []
-        for item in self.select.selects:
-            self._add(columns, self.flat(item.unalias()), item.alias_or_name)
-        outer = self._outer([name for name, _ in columns])
+        self._columns = [
+            (item.alias_or_name, self._sql(item.unalias())) for item in self.select.selects
+        ]
+        outer = self._outer()
         partition = tuple(
-            self._add(columns, self.flat(e), f"partition_{i}")
-            for i, e in enumerate(window.args.get("partition_by") or [], 1)
+            self._column_of(key, f"partition_{number}")
+            for number, key in enumerate(window.args.get("partition_by") or [], 1)
         )
-        order = tuple(
-            (self._add(columns, self.flat(o.this), f"order_{i}"), bool(o.args.get("desc")))
-            for i, o in enumerate(window.args["order"].expressions, 1)
-        )
-        leaf = self.assemble(columns, [], latest=Latest(partition, order, limit))
-        return leaf, outer
+        order: dict[str, str] = {}
+        for number, item in enumerate(window.args["order"].expressions, 1):
+            how = "DESC" if item.args.get("desc") else "ASC"
+            nulls = "FIRST" if item.args.get("nulls_first") else "LAST"
+            column = self._column_of(item.this, f"order_{number}")
+            order.setdefault(column, f"{how} NULLS {nulls}")
+        latest = Latest(partition, tuple(order.items()), limit)
+        return self.assemble(self._columns, [], latest=latest), outer
 
-    def _add(self, columns: list[tuple[str, str]], flat: exp.Expression, name: str) -> str:
-        """The state column that holds the expression, added if none does yet."""
-        sql = normal(flat.sql(dialect="duckdb"), self.type_of(flat))
-        known = {text: column for column, text in columns}
-        if sql in known and name not in {i.alias_or_name for i in self.select.selects}:
-            return known[sql]
-        columns.append((name, sql))
+    def _sql(self, node: exp.Expr) -> str:
+        flat = self.flat(node)
+        return normal(flat.sql(dialect="duckdb"), self.type_of(flat))
+
+    def _column_of(self, node: exp.Expr, name: str) -> str:
+        """The state column that holds the expression, added under a free name if none does."""
+        sql = self._sql(node)
+        for column, text in self._columns:
+            if text == sql:
+                return column
+        while name in {column.lower() for column, _ in self._columns}:
+            name += "_"
+        self._columns.append((name, sql))
         return name
 
     def _ranking(self) -> tuple[exp.Window, int]:
-        condition = self.select.args["qualify"].this.unnest()
+        qualify = self.select.args.get("qualify")
+        condition = qualify.this.unnest() if qualify else None
         if isinstance(condition, (exp.EQ, exp.LTE)):
             window, bound = condition.this, condition.expression
             if isinstance(window, exp.Window) and self._merges(window, condition, bound):
                 return window, int(bound.name)
-        raise refuse(
-            self.select.args["qualify"],
-            "a window function over raw events",
-            "only the latest rows of a key can be merged",
-            "QUALIFY ROW_NUMBER() OVER (PARTITION BY key ORDER BY event_time DESC) = 1",
-        )
+        raise refuse_window(self.select.find(exp.Window) or self.select)
 
     def _merges(
-        self, window: exp.Window, condition: exp.Expression, bound: exp.Expression
+        self, window: exp.Window, condition: exp.Expr, bound: exp.Expr
     ) -> bool:
         """Whether the condition keeps the first n rows by a total order, and nothing else."""
-        functions = [f for f in self.select.find_all(exp.AggFunc) if not isinstance(f, WINDOW_ONLY)]
         return (
             isinstance(window.this, exp.RowNumber)
             and window.args.get("order") is not None
@@ -254,88 +284,105 @@ class _Latest(_Builder):
             and int(bound.name) >= 1
             and (isinstance(condition, exp.LTE) or bound.name == "1")
             and len(list(self.select.find_all(exp.Window))) == 1
-            and not functions
         )
 
-    def _outer(self, names: list[str]) -> exp.Select:
-        items = [
-            exp.alias_(exp.column(exp.to_identifier(n, quoted=True), self.name), n, quoted=True)
-            for n in names
-        ]
-        outer = exp.Select(expressions=items)
-        outer.set("from_", exp.From(this=exp.to_table(self.name).as_(self.name, table=True)))
+    def _outer(self) -> exp.Select:
+        names = [name for name, _ in self._columns]
+        outer = self.outer_over([exp.alias_(self.column(n), n, quoted=True) for n in names])
+        if self.select.args.get("distinct"):
+            outer.set("distinct", exp.Distinct())
         by_text = {item.unalias().sql("duckdb"): item.alias_or_name for item in self.select.selects}
         for part in ("order", "limit", "offset"):
-            value = self.select.args.get(part)
-            if value is not None:
-                outer.set(part, value.copy().transform(_renamed(self.name, by_text), copy=False))
+            if value := self.select.args.get(part):
+                outer.set(part, value.copy().transform(self._renamed(by_text), copy=False))
         return outer
 
+    def _renamed(self, by_text: dict[str, str]) -> Callable[[exp.Expr], exp.Expr]:
+        def one(node: exp.Expr) -> exp.Expr:
+            if not _is_value(node):
+                return node
+            if name := by_text.get(node.sql("duckdb")):
+                return self.column(name)
+            if isinstance(node, exp.Column) and node.table:
+                raise ViewSyntaxError(
+                    f"{position(node)}ORDER BY {node.name}, which is no output column",
+                    hint=f"Add {node.name} to the SELECT.",
+                )
+            return node
 
-def _renamed(table: str, by_text: dict[str, str]) -> Callable[[exp.Expression], exp.Expression]:
-    def one(node: exp.Expression) -> exp.Expression:
-        name = by_text.get(node.sql("duckdb")) if _may_be_key(node) else None
-        return node if name is None else exp.column(exp.to_identifier(name, quoted=True), table)
-
-    return one
+        return one
 
 
-def _may_be_key(node: exp.Expression) -> bool:
-    return isinstance(node, (exp.Condition, exp.Func)) and not isinstance(node, exp.Ordered)
+def _is_value(node: exp.Expr) -> bool:
+    """Whether a node can be a key or an aggregate: constants stay as they are."""
+    return isinstance(node, (exp.Condition, exp.Filter)) and not isinstance(node, exp.Literal)
 
 
-def _is_aggregate(node: exp.Expression) -> bool:
+def _is_aggregate(node: exp.Expr) -> bool:
     """An aggregate of the GROUP BY itself, not the function of an OVER clause."""
     call, _ = split_filter(node)
     if not isinstance(call, exp.AggFunc) or isinstance(call, WINDOW_ONLY):
         return False
-    holder = node.parent
-    return not (isinstance(holder, exp.Window) and holder.this is node)
+    return not is_window_function(node)
 
 
-def _is_session(node: exp.Expression) -> bool:
-    return isinstance(node, exp.Anonymous) and node.name.lower() == "session_window"
+def refuse_session(node: exp.Expr) -> NotMergeableError:
+    """The refusal of a session_window that is no GROUP BY key."""
+    return refuse(
+        node,
+        "session_window inside an expression",
+        "a session is known only once the states are merged",
+        "session_window(event_time, '30 minutes') AS s as a GROUP BY key of its own, and s.start "
+        "above it",
+    )
 
 
-def _session_arguments(node: exp.Expression) -> tuple[exp.Expression, str]:
+def refuse_window(node: exp.Expr) -> NotMergeableError:
+    """The refusal of a window function below the lowest GROUP BY."""
+    return refuse(
+        node,
+        "a window function over raw events",
+        "it needs all events of its partition at once",
+        "session_window(event_time, '30 minutes') as a GROUP BY key, ARG_MAX, or QUALIFY "
+        "ROW_NUMBER() OVER (PARTITION BY key ORDER BY event_time DESC) = 1",
+    )
+
+
+def _session_arguments(node: exp.Expr) -> tuple[exp.Expr, str]:
     """The time and the gap of `session_window(time, '30 minutes' | INTERVAL ...)`."""
     arguments = node.expressions
     if len(arguments) == 2:
         time, gap = arguments
         if isinstance(gap, exp.Literal) and gap.is_string:
             gap = exp.Interval(this=gap)
-        if isinstance(gap, exp.Interval):
-            text = gap.this.name if gap.unit is None else f"{gap.this.name} {gap.unit.name}"
-            amount, _, unit = text.strip().partition(" ")
-            singular = unit.strip().upper().removesuffix("S")
-            if amount.isdigit() and singular in _WINDOW_SECONDS:
-                return time, f"INTERVAL '{amount}' {singular}"
+        parts = interval_parts(gap)
+        if parts is not None and parts[1] in _WINDOW_SECONDS:
+            return time, f"INTERVAL '{parts[0]}' {parts[1]}"
     raise ViewSyntaxError(
         f"{position(node)}session_window takes a time and a gap",
         hint="Write session_window(event_time, '30 minutes').",
     )
 
 
-def _window(node: exp.Expression, name: str, kind: str) -> Window | None:
+def _window(node: exp.Expr, name: str, kind: str) -> Window | None:
     """The window of event time that a key stands for, if it does."""
     if not kind.startswith("TIMESTAMP") and kind != "DATE":
         return None
     if isinstance(node, exp.Cast) and kind == "DATE" and _is_event_time(node.this):
         return Window(name, 86400, "second")
     if isinstance(node, exp.DateBin) and _is_event_time(node.expression):
-        width = node.this
-        unit = width.unit.name.upper().removesuffix("S") if width.unit else ""
-        if unit in _WINDOW_SECONDS and width.this.name.isdigit():
-            return Window(name, int(width.this.name) * _WINDOW_SECONDS[unit], "second")
+        amount, unit = interval_parts(node.this) or (0, "")
+        if unit in _WINDOW_SECONDS:
+            return Window(name, amount * _WINDOW_SECONDS[unit], "second")
     if isinstance(node, (exp.TimestampTrunc, exp.DateTrunc)) and _is_event_time(node.this):
         unit = node.unit.name.upper()
         if unit in _WINDOW_SECONDS:
             return Window(name, _WINDOW_SECONDS[unit], "second")
-        return Window(name, 3 if unit == "QUARTER" else 1, "month" if unit != "YEAR" else "year")
+        return Window(name, *_WINDOW_MONTHS[unit])
     return None
 
 
-def _is_event_time(node: exp.Expression) -> bool:
+def _is_event_time(node: exp.Expr) -> bool:
     return isinstance(node, exp.Column) and node.name.lower() == "event_time"
 
 
@@ -354,5 +401,23 @@ def _columns_in(leaf: Leaf, session: Session | None) -> set[str]:
     return {c.name.lower() for tree in trees for c in tree.find_all(exp.Column)}
 
 
-def _with(leaf: Leaf, **changes: object) -> Leaf:
-    return replace(leaf, **changes)  # type: ignore[arg-type]
+def _check_names(leaf: Leaf) -> None:
+    """Refuse two columns of one name, in the state or in the wide topic."""
+    wide = [lookup.wide(c) for lookup in leaf.lookups for c in lookup.columns]
+    wide += [lookup.found for lookup in leaf.lookups]
+    for columns in (leaf.state_columns, (*leaf.event_columns, *wide)):
+        seen: set[str] = set()
+        for name in (column.lower() for column in columns):
+            if name in seen:
+                raise ViewSyntaxError(f"two columns are named {name}", hint="Rename one of them.")
+            seen.add(name)
+
+
+def _check_types(types: dict[str, str]) -> None:
+    """Refuse state columns that engines do not keep alike."""
+    for name, kind in types.items():
+        if kind == "INTERVAL":
+            raise NotMergeableError(
+                f"column {name} is refused: engines keep an INTERVAL differently",
+                hint="Instead: DATE_DIFF('second', a, b).",
+            )

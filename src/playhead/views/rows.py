@@ -8,6 +8,7 @@ Whatever stands below the lowest GROUP BY (subqueries, CTEs, joins with dimensio
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+import pyarrow as pa
 from sqlglot import exp
 from sqlglot.optimizer.scope import Scope
 
@@ -49,8 +50,8 @@ class EventRows:
     """Rows of one topic: output expressions, filters, and the lookups that both rely on."""
 
     topic: str
-    columns: dict[str, exp.Expression]
-    where: list[exp.Expression] = field(default_factory=list)
+    columns: dict[str, exp.Expr]
+    where: list[exp.Expr] = field(default_factory=list)
     lookups: list[Lookup] = field(default_factory=list)
 
 
@@ -115,26 +116,27 @@ class _Flattener:
         self._rows.where += [self.substitute(condition) for condition in free]
         return self._rows
 
-    def _swap_first(self, first: exp.Expression, joins: list[exp.Join]) -> None:
+    def _swap_first(self, first: exp.Expr, joins: list[exp.Join]) -> None:
         """`FROM dimension JOIN topic`: the same rows as `FROM topic JOIN dimension`, if inner."""
         at = next(i for i, join in enumerate(joins) if join.this.alias_or_name == self._alias)
-        if joins[at].side:
+        kind = _join_kind(joins[at])
+        if kind not in ("", "CROSS", "INNER"):
             raise refuse(
                 joins[at],
-                f"{joins[at].side} JOIN with the dimension on the left",
+                f"{kind} JOIN with the dimension on the left",
                 "rows without events are no events, and would be counted in every part",
                 "put the topic first, or join the dimension above the GROUP BY",
             )
         joins[at] = exp.Join(this=first, on=joins[at].args.get("on"))
 
-    def _join(self, join: exp.Join, free: list[exp.Expression]) -> list[exp.Expression]:
+    def _join(self, join: exp.Join, free: list[exp.Expr]) -> list[exp.Expr]:
         """Turn one join into a lookup; returns the filters that are still to be applied."""
         table, alias, side = join.this, join.this.alias_or_name, join.side
-        if side not in ("", "LEFT") or join.method or join.kind in ("SEMI", "ANTI"):
-            kind = " ".join(word for word in (join.method, join.side, join.kind) if word)
+        kind = _join_kind(join)
+        if kind not in ("", "CROSS", "INNER", "LEFT", "LEFT OUTER"):
             raise refuse(join, f"{kind} JOIN below the GROUP BY", "only rows of the topic may be "
                          "counted, each once", "INNER or LEFT JOIN a dimension by its key")  # fmt: skip
-        relation = self._relations.get(table.name)
+        relation = self._relations.get(table.name.lower())
         if not isinstance(table, exp.Table) or relation is None:
             raise refuse(
                 join,
@@ -153,15 +155,15 @@ class _Flattener:
         return rest if side != "LEFT" else free
 
     def _lookup(
-        self, relation: Relation, alias: str, candidates: list[exp.Expression]
-    ) -> tuple[Lookup, list[exp.Expression]]:
-        pairs: dict[str, tuple[str, exp.Expression]] = {}
+        self, relation: Relation, alias: str, candidates: list[exp.Expr]
+    ) -> tuple[Lookup, list[exp.Expr]]:
+        pairs: dict[str, tuple[str, exp.Expr]] = {}
         for condition in candidates:
-            if (found := self._equality(condition, alias)) and (
+            if (found := self._equality(condition, alias, relation)) and (
                 not relation.key or found[1] in relation.key
             ):
                 pairs.setdefault(found[1], (found[0], condition))
-        key = relation.key or tuple(pairs)
+        key = relation.key or tuple(sorted(pairs))
         if not key or set(pairs) != set(key):
             want = ", ".join(relation.key) or "a column"
             raise NotMergeableError(
@@ -170,46 +172,95 @@ class _Flattener:
                 hint=f"Instead: JOIN {relation.name} USING ({want}).",
             )
         on = tuple((pairs[column][0], column) for column in key)
+        for event, column in on:
+            self._check_key(relation, event, column)
         return Lookup(relation.name, on), [pairs[column][1] for column in key]
 
-    def _equality(self, condition: exp.Expression, alias: str) -> tuple[str, str] | None:
+    def _check_key(self, relation: Relation, event: str, column: str) -> None:
+        """A lookup compares keys as they are: no engine converts one side's type for it."""
+        ours = self._relations[self._rows.topic.lower()].schema.field(event).type
+        theirs = relation.schema.field(column).type
+        if not _same_key_type(ours, theirs):
+            raise NotMergeableError(
+                f"the join with {relation.name} is refused: {event} is {ours} and "
+                f"{relation.name}.{column} is {theirs}, which engines convert differently",
+                hint="Instead: give both columns the same type, a text or a whole number.",
+            )
+
+    def _equality(
+        self, condition: exp.Expr, alias: str, relation: Relation
+    ) -> tuple[str, str] | None:
         """(event column, dimension column) if `condition` is `event column = alias.column`."""
         if not isinstance(condition, exp.EQ):
             return None
         for ours, theirs in ((condition.left, condition.right), (condition.right, condition.left)):
             if isinstance(theirs, exp.Column) and theirs.table == alias:
                 value = self._rows.columns.get(_key(ours)) if isinstance(ours, exp.Column) else None
-                if isinstance(value, exp.Column):
-                    return value.name, theirs.name
+                if isinstance(value, exp.Column) and not _of_dimension(value, self._rows.lookups):
+                    return value.name, _real_names(relation)[theirs.name]
         return None
 
     def _bind(self, lookup: Lookup, alias: str, relation: Relation, *, inner: bool) -> None:
         """Make the dimension's columns visible under the alias, and note the lookup."""
+        if any(k.prefix == lookup.prefix and k.on != lookup.on for k in self._rows.lookups):
+            raise NotMergeableError(
+                f"two joins with {relation.name} by different columns are refused: it has no "
+                "declared key, so one name would stand for two lookups",
+                hint="Instead: give the schema of a dimension whose key is declared.",
+            )
         self._rows.lookups.append(lookup)
         found = exp.column(lookup.found)
         if inner:
             self._rows.where.append(found)
         of_key = {key: event for event, key in lookup.on}
-        for name in (n.lower() for n in relation.schema.names):
+        for lower, name in _real_names(relation).items():
             if name in of_key:
                 event = exp.column(of_key[name])
                 value = event if inner else exp.Case().when(found.copy(), event)
             else:
                 value = exp.column(lookup.wide(name))
-            self._rows.columns.setdefault(f"{alias}.{name}", value)
+            self._rows.columns.setdefault(f"{alias}.{lower}", value)
 
-    def substitute(self, node: exp.Expression) -> exp.Expression:
+    def substitute(self, node: exp.Expr) -> exp.Expr:
         return substitute(node, self._rows.columns)
 
 
-def substitute(node: exp.Expression, columns: dict[str, exp.Expression]) -> exp.Expression:
+def _join_kind(join: exp.Join) -> str:
+    return " ".join(word for word in (join.method, join.side, join.kind) if word)
+
+
+def _real_names(relation: Relation) -> dict[str, str]:
+    return {name.lower(): name for name in relation.schema.names}
+
+
+def _of_dimension(column: exp.Column, lookups: list[Lookup]) -> bool:
+    return any(column.name.startswith(f"{lookup.prefix}__") for lookup in lookups)
+
+
+def _same_key_type(ours: pa.DataType, theirs: pa.DataType) -> bool:
+    kinds = _plain(ours), _plain(theirs)
+    if any(pa.types.is_null(kind) for kind in kinds):
+        return True
+    whole = all(pa.types.is_integer(kind) for kind in kinds)
+    return whole or (kinds[0] == kinds[1] and not pa.types.is_floating(kinds[0]))
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    """The type without what only its storage tells."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    text = pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return pa.string() if text else kind
+
+
+def substitute(node: exp.Expr, columns: dict[str, exp.Expr]) -> exp.Expr:
     """`node` with every "alias.column" replaced by its expression over the wide topic.
 
     Raises:
         ViewSyntaxError: a column that is not among `columns`.
     """
 
-    def one(part: exp.Expression) -> exp.Expression:
+    def one(part: exp.Expr) -> exp.Expr:
         if isinstance(part, exp.Column):
             value = columns.get(_key(part))
             if value is None:
@@ -225,7 +276,7 @@ def substitute(node: exp.Expression, columns: dict[str, exp.Expression]) -> exp.
     return node.copy().transform(one, copy=False)
 
 
-def _same_key(node: exp.Coalesce, columns: dict[str, exp.Expression]) -> exp.Expression | None:
+def _same_key(node: exp.Coalesce, columns: dict[str, exp.Expr]) -> exp.Expr | None:
     """`COALESCE(event.key, dimension.key)`, which USING writes, is the event's key."""
     parts = [node.this, *node.expressions]
     values = [columns.get(_key(p)) if isinstance(p, exp.Column) else None for p in parts]
@@ -236,7 +287,7 @@ def _same_key(node: exp.Coalesce, columns: dict[str, exp.Expression]) -> exp.Exp
     return first.copy() if names == {first.name} else None
 
 
-def _results(value: exp.Expression) -> Iterator[exp.Expression]:
+def _results(value: exp.Expr) -> Iterator[exp.Expr]:
     """What a key expression made by `_bind` can give: the event's key (or NULL)."""
     if isinstance(value, exp.Case) and not value.args.get("default"):
         yield from (branch.args["true"] for branch in value.args["ifs"])
@@ -248,13 +299,14 @@ def _key(column: exp.Column) -> str:
     return f"{column.table}.{column.name}"
 
 
-def _conjuncts(node: exp.Expression) -> Iterator[exp.Expression]:
-    node = node.unnest()
-    if isinstance(node, exp.And):
-        yield from _conjuncts(node.left)
-        yield from _conjuncts(node.right)
+def _conjuncts(node: exp.Expr) -> Iterator[exp.Expr]:
+    """Conditions that all have to hold, each safe to stand beside AND."""
+    inner = node.unnest()
+    if isinstance(inner, exp.And):
+        yield from _conjuncts(inner.left)
+        yield from _conjuncts(inner.right)
     else:
-        yield node
+        yield exp.paren(inner) if isinstance(inner, exp.Or) else inner
 
 
 def used_lookups(lookups: list[Lookup], read: set[str]) -> tuple[Lookup, ...]:
@@ -271,6 +323,15 @@ def used_lookups(lookups: list[Lookup], read: set[str]) -> tuple[Lookup, ...]:
         if columns or lookup.found in read:
             result.append(replace(lookup, columns=tuple(columns)))
     return tuple(result)
+
+
+def narrowed(lookups: tuple[Lookup, ...], read: set[str]) -> tuple[Lookup, ...]:
+    """The lookups with the columns that are read, by lower-case name in the wide topic."""
+    kept = [
+        replace(k, columns=tuple(c for c in k.columns if k.wide(c).lower() in read))
+        for k in lookups
+    ]
+    return tuple(k for k in kept if k.columns or k.found.lower() in read)
 
 
 def _owner(name: str, lookups: dict[str, Lookup]) -> Lookup | None:

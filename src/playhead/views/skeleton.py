@@ -4,13 +4,26 @@ Sums are exact and typed, division is DOUBLE and NULL at zero, and wherever an o
 (LIMIT, ROW_NUMBER, LAG, ...) ties are broken by all columns of the source.
 """
 
+from contextlib import suppress
+
 import sqlglot
 from sqlglot import exp
 
 from playhead.errors import ViewSyntaxError
-from playhead.views.algebra import TypeOf, above, above_window, split_filter
+from playhead.views.algebra import above, above_window, split_filter
 from playhead.views.binder import Binder
-from playhead.views.functions import ABOVE_ONLY, MERGEABLE, WINDOW_ONLY, position, refuse_function
+from playhead.views.functions import (
+    ABOVE_ONLY,
+    MERGEABLE,
+    WINDOW_ONLY,
+    is_window_function,
+    position,
+    refuse,
+    refuse_function,
+)
+from playhead.views.kinds import FLOATS, TypeOf
+from playhead.views.prepare import own_nodes, sources
+from playhead.views.scalars import explicit
 
 _BY_POSITION = (
     exp.RowNumber,
@@ -23,7 +36,7 @@ _BY_POSITION = (
 )
 
 
-def canonical_skeleton(tree: exp.Expression, binder: Binder) -> tuple[exp.Expression, bool]:
+def canonical_skeleton(tree: exp.Expr, binder: Binder) -> tuple[exp.Expr, bool]:
     """The tree above the leaves, made canonical; and whether it orders its answer.
 
     Args:
@@ -32,13 +45,15 @@ def canonical_skeleton(tree: exp.Expression, binder: Binder) -> tuple[exp.Expres
     """
     for select in reversed(list(tree.find_all(exp.Select))):
         _canonical_select(select, binder)
-    if isinstance(tree, exp.SetOperation) and (tree.args.get("order") or tree.args.get("limit")):
-        _break_ties(tree)
-    ordered = bool(tree.args.get("order") or tree.args.get("limit"))
-    return tree, ordered
+    for query in tree.find_all(exp.SetOperation):
+        if query.args.get("distinct") or not isinstance(query, exp.Union):
+            _one_zero_in_outputs(query, binder)
+        if any(query.args.get(part) for part in ("order", "limit", "offset")):
+            _break_ties(query)
+    return tree, bool(tree.args.get("order") or tree.args.get("limit"))
 
 
-def divide(tree: exp.Expression) -> None:
+def divide(tree: exp.Expr) -> None:
     """Make every division one that all engines compute alike."""
     for node in reversed(list(tree.find_all(exp.Div, exp.IntDiv, exp.Mod))):
         if _guarded(node):
@@ -50,7 +65,7 @@ def divide(tree: exp.Expression) -> None:
             node.set("expression", exp.Nullif(this=node.right.copy(), expression=_zero()))
 
 
-def _guarded(node: exp.Expression) -> bool:
+def _guarded(node: exp.Expr) -> bool:
     right = node.right
     return isinstance(right, exp.Nullif) and right.expression == _zero()
 
@@ -59,7 +74,7 @@ def _zero() -> exp.Literal:
     return exp.Literal.number(0)
 
 
-def _cast_double(node: exp.Expression) -> exp.Expression:
+def _cast_double(node: exp.Expr) -> exp.Expr:
     inner = node.unnest() if isinstance(node, exp.Paren) else node
     if isinstance(inner, exp.Cast) and inner.to.this == exp.DataType.Type.DOUBLE:
         return inner.copy()
@@ -67,34 +82,117 @@ def _cast_double(node: exp.Expression) -> exp.Expression:
 
 
 def _canonical_select(select: exp.Select, binder: Binder) -> None:
-    def type_of(node: exp.Expression) -> str:
-        return _type_in(select, node, binder)
-
-    for node in reversed(list(_own(select))):
+    types = _Types(select, binder)
+    explicit(select, types)
+    types.learn(_typed_parts(select))
+    for node in reversed(list(own_nodes(select))):
         if isinstance(node, exp.Window):
-            _canonical_window(node, select, binder, type_of)
+            _canonical_window(node, select, binder, types)
         elif _is_plain_aggregate(node):
-            _replace(node, above(node, type_of))
+            _replace(node, above(node, types))
+    _one_zero_in_keys(select, types)
+    if select.args.get("distinct"):
+        _one_zero_in_outputs(select, binder)
     if any(select.args.get(part) for part in ("order", "limit", "offset")):
         _break_ties(select)
 
 
-def _own(select: exp.Select) -> list[exp.Expression]:
-    return list(select.walk(prune=lambda n: n is not select and isinstance(n, exp.Query)))
+class _Types:
+    """DuckDB types of expressions over a SELECT's sources."""
+
+    def __init__(self, select: exp.Select, binder: Binder) -> None:
+        self._select = select
+        self._binder = binder
+        self._known: dict[str, str] = {}
+
+    def __call__(self, node: exp.Expr) -> str:
+        text = node.sql(dialect="duckdb")
+        if text not in self._known:
+            parts = ("group",) if node.find(exp.AggFunc) else ()
+            probe = _probe(self._select, [exp.alias_(node.copy(), "x")], *parts)
+            try:
+                self._known[text] = self._binder.describe(probe)[0][1]
+            except ViewSyntaxError as error:
+                raise ViewSyntaxError(f"{position(node)}{error.message}") from error
+        return self._known[text]
+
+    def learn(self, nodes: list[exp.Expr]) -> None:
+        """Ask for many types at once, which costs little more than one."""
+        if not nodes:
+            return
+        items = [exp.alias_(node.copy(), f"x{i}") for i, node in enumerate(nodes)]
+        with suppress(ViewSyntaxError):  # the one that fails is asked for again, by itself
+            described = self._binder.describe(_probe(self._select, items))
+            for node, (_, kind) in zip(nodes, described, strict=True):
+                self._known[node.sql(dialect="duckdb")] = kind
 
 
-def _is_plain_aggregate(node: exp.Expression) -> bool:
+def _typed_parts(select: exp.Select) -> list[exp.Expr]:
+    """GROUP BY keys and the arguments of aggregates, whose types decide their form."""
+    group = select.args.get("group")
+    parts = [key for key in group.expressions if not _is_constant(key)] if group else []
+    for node in own_nodes(select):
+        if _is_plain_aggregate(node):
+            call, _ = split_filter(node)
+            argument = call.this
+            if isinstance(argument, exp.Distinct):
+                argument = argument.expressions[0]
+            parts += [a for a in (argument, call.args.get("expression")) if _is_typed(a)]
+    return parts
+
+
+def _is_typed(node: object) -> bool:
+    return isinstance(node, exp.Expr) and not isinstance(node, exp.Star)
+
+
+def _is_plain_aggregate(node: exp.Expr) -> bool:
     call, _ = split_filter(node)
     if not isinstance(call, exp.AggFunc) or isinstance(call, WINDOW_ONLY):
         return False
-    if isinstance(node.parent, (exp.Filter, exp.Window)) and node.parent.this is node:
+    if is_window_function(node) or (isinstance(node.parent, exp.Filter) and node is node.parent.this):
         return False
     if not isinstance(call, (*MERGEABLE, *ABOVE_ONLY)):
         raise refuse_function(call)
     return True
 
 
-def _replace(node: exp.Expression, sql: str) -> None:
+def _one_zero_in_keys(select: exp.Select, type_of: TypeOf) -> None:
+    """GROUP BY takes -0.0 and 0.0 for one key, so the key has to be written as one of them."""
+    group = select.args.get("group")
+    keys = [k.copy() for k in group.expressions] if group else []
+    floats = [key for key in keys if not _is_constant(key) and type_of(key) in FLOATS]
+    for node in reversed(list(own_nodes(select))) if floats else []:
+        if node in floats:
+            node.replace(_one_zero(node))
+
+
+def _one_zero_in_outputs(query: exp.Query, binder: Binder) -> None:
+    """The same for DISTINCT and for set operations."""
+    described = binder.describe(_with_ctes(query, query.sql(dialect="duckdb")))
+    for select in _arms(query):
+        for item, (_, kind) in zip(select.selects, described, strict=True):
+            if kind in FLOATS:
+                value = item.unalias()
+                value.replace(_one_zero(value))
+
+
+def _one_zero(node: exp.Expr) -> exp.Expr:
+    return exp.paren(exp.Add(this=exp.paren(node.copy()), expression=_zero()))
+
+
+def _is_constant(node: exp.Expr) -> bool:
+    return node.find(exp.Column) is None
+
+
+def _arms(query: exp.Expr) -> list[exp.Select]:
+    """The SELECTs that a set operation is made of."""
+    if isinstance(query, exp.SetOperation):
+        return _arms(query.left) + _arms(query.right)
+    inner = query.unnest() if isinstance(query, exp.Subquery) else query
+    return [inner] if isinstance(inner, exp.Select) else _arms(inner)
+
+
+def _replace(node: exp.Expr, sql: str) -> None:
     new = sqlglot.parse_one(sql, dialect="duckdb")
     node.replace(exp.paren(new) if isinstance(new, exp.Binary) else new)
 
@@ -103,7 +201,14 @@ def _canonical_window(
     node: exp.Window, select: exp.Select, binder: Binder, type_of: TypeOf
 ) -> None:
     call, _ = split_filter(node.this)
+    if isinstance(call, (exp.IgnoreNulls, exp.RespectNulls)):
+        call = call.this
+    if spec := node.args.get("spec"):
+        for part in ("kind", "start_side", "end_side", "start", "end"):
+            if isinstance(spec.args.get(part), str):
+                spec.set(part, spec.args[part].upper())
     if isinstance(call, _BY_POSITION) or _by_rows(node):
+        _check_frame(node, call)
         order = node.args.get("order") or exp.Order(expressions=[])
         known = {o.this.sql("duckdb") for o in order.expressions}
         for column in _source_columns(select, binder):
@@ -114,19 +219,36 @@ def _canonical_window(
         _replace(node, above_window(node, type_of))
 
 
+def _check_frame(node: exp.Window, call: exp.Expr) -> None:
+    """Refuse a value by its place in a frame whose end is a group of equal rows."""
+    if not isinstance(call, (exp.FirstValue, exp.LastValue, exp.NthValue)) or _by_rows(node):
+        return
+    spec = node.args.get("spec")
+    start = spec.args.get("start") if spec else "UNBOUNDED"
+    end = spec.args.get("end") if spec else "CURRENT ROW"
+    if start == "UNBOUNDED" and (end == "UNBOUNDED" or isinstance(call, exp.FirstValue)):
+        return
+    raise refuse(
+        node,
+        f"{call.sql_name()} without a ROWS frame",
+        "which of several equal rows stands at the frame's end is not said",
+        "ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW (or AND UNBOUNDED FOLLOWING)",
+    )
+
+
 def _by_rows(node: exp.Window) -> bool:
     spec = node.args.get("spec")
     return spec is not None and str(spec.args.get("kind", "")).upper() == "ROWS"
 
 
-def _source_columns(select: exp.Select, binder: Binder) -> list[exp.Expression]:
+def _source_columns(select: exp.Select, binder: Binder) -> list[exp.Expr]:
     """What tells the rows of a window's input apart: the GROUP BY keys, or every source column."""
     group = select.args.get("group")
     if group is not None:
         return [key.copy() for key in group.expressions]
     probe = _probe(select, [exp.Star()])
     names = [name for name, _ in binder.describe(probe)]
-    aliases = [t.alias_or_name for t in _sources(select)]
+    aliases = [t.alias_or_name for t in sources(select)]
     if len(aliases) == 1:
         return [exp.column(exp.to_identifier(name, quoted=True), aliases[0]) for name in names]
     found = []
@@ -137,30 +259,27 @@ def _source_columns(select: exp.Select, binder: Binder) -> list[exp.Expression]:
     return found
 
 
-def _sources(select: exp.Select) -> list[exp.Expression]:
-    first = select.args.get("from_")
-    return ([first.this] if first else []) + [j.this for j in select.args.get("joins") or []]
-
-
-def _probe(select: exp.Select, items: list[exp.Expression]) -> str:
+def _probe(select: exp.Select, items: list[exp.Expr], *parts: str) -> str:
     """A query over the same sources, with the CTEs that the SELECT can see."""
     probe = exp.Select(expressions=[item.copy() for item in items])
-    for part in ("from_", "joins"):
+    for part in ("from_", "joins", *parts):
         value = select.args.get(part)
         if value:
             copied = [v.copy() for v in value] if isinstance(value, list) else value.copy()
             probe.set(part, copied)
-    ctes = _visible_ctes(select)
-    text = probe.sql(dialect="duckdb")
-    if not ctes:
-        return text
-    return f"WITH {', '.join(cte.sql(dialect='duckdb') for cte in ctes)} {text}"
+    return _with_ctes(select, probe.sql(dialect="duckdb"))
 
 
-def _visible_ctes(select: exp.Select) -> list[exp.CTE]:
+def _with_ctes(query: exp.Query, text: str) -> str:
+    """The text with the CTEs in front that the query can see."""
+    ctes = ", ".join(cte.sql(dialect="duckdb") for cte in _visible_ctes(query))
+    return f"WITH {ctes} FROM ({text})" if ctes else text
+
+
+def _visible_ctes(select: exp.Query) -> list[exp.CTE]:
     levels: list[list[exp.CTE]] = []
-    node: exp.Expression | None = select
-    inside: exp.Expression | None = None
+    node: exp.Expr | None = select
+    inside: exp.Expr | None = None
     while node is not None:
         holder = node.args.get("with_")
         if isinstance(holder, exp.With):
@@ -174,13 +293,6 @@ def _visible_ctes(select: exp.Select) -> list[exp.CTE]:
             inside = node
         node = node.parent
     return [cte for level in reversed(levels) for cte in level]
-
-
-def _type_in(select: exp.Select, node: exp.Expression, binder: Binder) -> str:
-    try:
-        return binder.describe(_probe(select, [exp.alias_(node.copy(), "x")]))[0][1]
-    except ViewSyntaxError as error:
-        raise ViewSyntaxError(f"{position(node)}{error.message}") from error
 
 
 def _break_ties(select: exp.Query) -> None:

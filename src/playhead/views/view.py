@@ -76,8 +76,9 @@ class View:
         dimensions: Mapping[str, pa.Schema] | None = None,
     ) -> "View":
         """The same view over relations of these schemas."""
-        known_topics = {n for n, r in self.relations.items() if r.kind == "topic"}
-        joined = self.joined_only - known_topics
+        kinds = {name: relation.kind for name, relation in self.relations.items()}
+        joined = {name for name in self.joined_only if kinds.get(name) != "topic"}
+        joined |= {name for name, kind in kinds.items() if kind == "dimension"}
         dimension_names = set(dimensions or {}) | (set(topics) & joined)
         found = dict(self.relations)
         for name, schema in topics.items():
@@ -134,17 +135,14 @@ class View:
 
     @property
     def window(self) -> Window | None:
-        """The window of event time by which the view groups, under its column's name."""
-        windows = [leaf.window for leaf in self.leaves if leaf.window]
-        if len(self.leaves) == 1 and windows and windows[0].key in self.columns:
-            return windows[0]
-        return None
+        """The window of event time by which the view groups, if a column carries it unchanged."""
+        return self.plans.window
 
     @cached_property
     def hash(self) -> str:
         """Names the view's canonical text: another hash needs other states."""
         parts = [str(COMPILER_VERSION), self.plans.full]
-        parts += [leaf.partial() for leaf in self.leaves]
+        parts += [f"{leaf.partial()} {sorted(leaf.types.items())}" for leaf in self.leaves]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 

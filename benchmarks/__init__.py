@@ -1,0 +1,7 @@
+"""Benchmarks: commands that print a table with ratios measured in the same run.
+
+playhead bench NAME            (from a checkout)
+python -m benchmarks.NAME
+"""
+
+NAMES = ("speed", "batch")

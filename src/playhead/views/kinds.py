@@ -1,0 +1,20 @@
+"""Kinds of DuckDB types, by name."""
+
+from collections.abc import Callable
+
+from sqlglot import exp
+
+INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "UTINYINT", "USMALLINT", "UINTEGER"}
+WIDE_INTEGERS = {"BIGINT", "UBIGINT", "HUGEINT", "UHUGEINT"}
+FLOATS = {"FLOAT", "DOUBLE"}
+TypeOf = Callable[[exp.Expr], str]
+
+
+def is_exact(kind: str) -> bool:
+    """Whether sums of this type are the same in any order."""
+    return kind in INTEGERS or kind in WIDE_INTEGERS or kind.startswith("DECIMAL")
+
+
+def scale_of(kind: str) -> int:
+    """Digits after the point of an exact type."""
+    return int(kind.rstrip(")").split(",")[1]) if kind.startswith("DECIMAL") else 0
