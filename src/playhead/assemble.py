@@ -16,7 +16,9 @@ import pyarrow as pa
 from playhead.batch.clean import CleanReport, clean_topic
 from playhead.batch.dimensions import rebuild_pair_ratings
 from playhead.batch.load import Loader, LoadReport, Progress
+from playhead.batch.quality import Metric, latest_report
 from playhead.batch.recompute import Recomputer, StateCoverage, ViewRun, state_table
+from playhead.batch.replay import Replayer, ReplayProgress, ReplayReport, ReplaySpec
 from playhead.clock import Clock, SystemClock
 from playhead.config import FILE, TEMPLATE, Settings, read_settings
 from playhead.contracts import TOPICS
@@ -26,7 +28,8 @@ from playhead.eventlog import EventLog, SqliteEventLog
 from playhead.lake import Lake, clean_table
 from playhead.lake.tables import raw_name
 from playhead.lock import RoleLock
-from playhead.serving import Answer, Result, Session, find_view
+from playhead.serving import Answer, Coverage, Result, Session, find_view
+from playhead.speed.alerts import TOPIC as ALERTS
 from playhead.speed.layer import SpeedConfig, SpeedLayer, Step
 from playhead.speed.state import StateStore
 from playhead.views import View
@@ -171,6 +174,31 @@ class Workspace:
         """The answer of one SELECT over topics, dimensions and views (DuckDB's dialect)."""
         return Result(self.session.query(sql))
 
+    def coverage(self, sql: str) -> tuple[Coverage, ...]:
+        """What the answers of the views that a query reads are made of, as of now.
+
+        Raises:
+            CoverageError: one of them has no exact answer now.
+        """
+        with self._connect() as connection:
+            names = sorted(connection.get_table_names(sql) & set(self.views))
+        return tuple(part for name in names for part in self.session.coverage(self.views[name]))
+
+    def quality(self) -> list[Metric]:
+        """The quality report of each table's last load; empty if nothing was loaded yet."""
+        with self._connect() as connection:
+            return latest_report(self.lake, connection)
+
+    def lag(self) -> int:
+        """Events that are in the event log and not yet in the speed layer's state."""
+        behind = 0
+        for topic in self.log.topics():
+            if topic != ALERTS:
+                reached = {**self.log.start_offsets(topic), **self.state.position(topic).next}
+                ends = self.log.end_offsets(topic)
+                behind += sum(end - reached.get(part, 0) for part, end in ends.items())
+        return behind
+
     def full(self, name: str) -> Result:
         """A view by plain recomputation over every event: what `view` has to equal."""
         return Result(self.session.full(find_view(self.views, name)))
@@ -194,9 +222,10 @@ class Workspace:
 
     def statuses(self) -> list[ViewStatus]:
         """Every view, and whether it has an answer now."""
-        return [self._status(view) for view in self.views.values()]
+        return [self.status(view) for view in self.views.values()]
 
-    def _status(self, view: View) -> ViewStatus:
+    def status(self, view: View) -> ViewStatus:
+        """Whether a view has an answer now."""
         try:
             self.session.coverage(view)
         except CoverageError as error:
@@ -264,6 +293,21 @@ class Workspace:
                     if covered is not None and covered.epoch:
                         pruned += self.state.prune(state_name(view, leaf), covered.epoch)
         return pruned
+
+    def replay(
+        self,
+        source: Path | str,
+        spec: ReplaySpec | None = None,
+        *,
+        stop: threading.Event | None = None,
+        progress: ReplayProgress | None = None,
+    ) -> ReplayReport:
+        """Send recorded events to the event log; see `Replayer.replay`."""
+        with self._connect() as connection:
+            replayer = Replayer(
+                self.lake, self.log, connection, self.clock, scratch=self.path / "tmp"
+            )
+            return replayer.replay(source, spec, stop=stop, progress=progress)
 
     def speed(
         self,

@@ -1,8 +1,9 @@
 """Settings: `playhead.toml` in the workspace, then `PLAYHEAD_<SECTION>_<KEY>`, read once."""
 
 import os
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from difflib import get_close_matches
@@ -86,7 +87,10 @@ class Settings:
         return timedelta(days=self.log.retention_days)
 
 
-SECTIONS = {f.name: f.default_factory for f in fields(Settings)}  # type: ignore[misc]
+SECTIONS = {f.name: getattr(Settings(), f.name) for f in fields(Settings)}
+"""Every section with its defaults."""
+
+_MEMORY = re.compile(r"\d+(\.\d+)?\s*([KMGT]i?)?B", re.IGNORECASE)
 
 
 def read_settings(workspace: Path, environment: Mapping[str, str] | None = None) -> Settings:
@@ -99,13 +103,13 @@ def read_settings(workspace: Path, environment: Mapping[str, str] | None = None)
     environment = os.environ if environment is None else environment
     path = workspace / FILE
     written = _from_file(path)
+    _check_environment(environment)
     built = {}
-    for section, make in SECTIONS.items():
-        defaults = make()
+    for section, defaults in SECTIONS.items():
         values = dict(written.get(section, {}))
-        _check_keys(section, values, defaults, path)
+        _check_keys(f"{path}: ", section, values)
         for key in vars(defaults):
-            name = f"PLAYHEAD_{section}_{key}".upper()
+            name = _variable(section, key)
             if name in environment:
                 values[key] = environment[name]
         built[section] = type(defaults)(
@@ -114,12 +118,25 @@ def read_settings(workspace: Path, environment: Mapping[str, str] | None = None)
     return Settings(**built)
 
 
+def _variable(section: str, key: str) -> str:
+    return f"PLAYHEAD_{section}_{key}".upper()
+
+
+def _check_environment(environment: Mapping[str, str]) -> None:
+    for name in environment:
+        for section in SECTIONS:
+            prefix = _variable(section, "")
+            if name.startswith(prefix):
+                key = name.removeprefix(prefix).lower()
+                _check_keys(f"environment variable {name}: ", section, [key])
+
+
 def _from_file(path: Path) -> dict[str, dict[str, Any]]:
     if not path.exists():
         return {}
     try:
         written = tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise SettingError(f"{path}: {error}") from error
     for section, content in written.items():
         if section not in SECTIONS or not isinstance(content, dict):
@@ -129,38 +146,48 @@ def _from_file(path: Path) -> dict[str, dict[str, Any]]:
     return written
 
 
-def _check_keys(section: str, values: Mapping[str, Any], defaults: Any, path: Path) -> None:
-    for key in values:
-        if key not in vars(defaults):
-            close = get_close_matches(key, vars(defaults), 1)
+def _check_keys(place: str, section: str, keys: Iterable[str]) -> None:
+    known = list(vars(SECTIONS[section]))
+    for key in keys:
+        if key not in known:
+            close = get_close_matches(key, known, 1)
             raise SettingError(
-                f"{path}: no setting {section}.{key}",
-                hint=f"Did you mean {close[0]}?" if close else f"There are {', '.join(vars(defaults))}.",
+                f"{place}no setting {section}.{key}",
+                hint=f"Did you mean {close[0]}?" if close else f"There are {', '.join(known)}.",
             )
 
 
 def _value(section: str, key: str, value: Any, default: Any, path: Path) -> Any:
     """The value in the default's type; text from the environment is read."""
-    places = f"looked at: PLAYHEAD_{section}_{key}".upper() + f", {path} [{section}] {key}, default"
+    places = f"looked at: {_variable(section, key)}, {path} [{section}] {key}, default"
     if isinstance(default, tuple):
-        parts = value.split(os.pathsep) if isinstance(value, str) else value
-        if isinstance(parts, list) and all(isinstance(p, str) for p in parts):
-            return tuple(p for p in parts if p)
-        raise SettingError(f"{section}.{key} = {value!r} is no list of folders", hint=places)
-    if isinstance(default, int):
-        try:
-            number = int(value)
-        except (TypeError, ValueError):
-            number = -1
+        made, wanted = _folders(value), "list of folders"
+    elif isinstance(default, int):
         least = 0 if key == "threads" else 1
-        if number < least or isinstance(value, (bool, float)):
-            raise SettingError(
-                f"{section}.{key} = {value!r} is no whole number of at least {least}", hint=places
-            )
-        return number
-    if not isinstance(value, str) or not value:
-        raise SettingError(f"{section}.{key} = {value!r} is no text", hint=places)
-    return value
+        made, wanted = _whole(value, least), f"whole number of at least {least}"
+    else:
+        is_size = isinstance(value, str) and _MEMORY.fullmatch(value.strip())
+        made, wanted = value.strip() if is_size else None, 'amount of memory, such as "4GB"'
+    if made is None:
+        raise SettingError(f"{section}.{key} = {value!r} is no {wanted}", hint=places)
+    return made
+
+
+def _folders(value: Any) -> tuple[str, ...] | None:
+    parts = value.split(os.pathsep) if isinstance(value, str) else value
+    if isinstance(parts, list) and all(isinstance(part, str) for part in parts):
+        return tuple(part for part in parts if part)
+    return None
+
+
+def _whole(value: Any, least: int) -> int | None:
+    if isinstance(value, (bool, float)):
+        return None
+    try:
+        number = int(value)
+    except (TypeError, ValueError):
+        return None
+    return number if number >= least else None
 
 
 TEMPLATE = """\

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from playhead.errors import WorkspaceBusyError
+from playhead.errors import WorkspaceBusyError, WorkspaceError
 
 
 class RoleLock:
@@ -26,10 +26,14 @@ class RoleLock:
         """Take the role.
 
         Raises:
-            WorkspaceBusyError: another process has it.
+            WorkspaceBusyError: another process has it (or this one, for another task).
+            WorkspaceError: the lock file cannot be written.
         """
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise WorkspaceError(f"{self._path}: {error.strerror}") from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -1,5 +1,6 @@
 """Cleans a topic: rows without a key go, and of several rows of one event the earliest stays."""
 
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,12 +13,15 @@ from playhead.contracts import contract
 from playhead.errors import LakeConflictError
 from playhead.lake import Lake, Written, clean_table, raw_table
 
-__all__ = ["RANK", "CleanReport", "LoadedRows", "clean_topic", "dedupe_sql"]
+__all__ = ["RANK", "CleanReport", "LoadedRows", "clean_topic", "dedupe_sql", "rewritten_days"]
 
 logger = logging.getLogger(__name__)
 
 RANK = ("ingest_time", "load_id", "epoch", "partition", "offset")
 """Which of several rows of one event stays: the lowest, column by column, NULL after all else."""
+
+REWRITTEN = "playhead.rewritten"
+"""Property of a clean table: by day, the [epoch, load] of the last cleaning that took rows away."""
 
 _ATTEMPTS = 10
 _LAST = {"ingest_time": "TIMESTAMP 'infinity'"}
@@ -91,6 +95,17 @@ class LoadedRows:
 
     load_id: int
     sql: str
+
+
+def rewritten_days(properties: Mapping[str, str], *, epoch: int, load: int) -> set[date]:
+    """Days of a clean table that lost a row to cleaning epochs after `epoch` or loads after `load`.
+
+    The row's event is there, on its own day; the old day has no new row that would tell.
+    """
+    written = json.loads(properties.get(REWRITTEN, "{}"))
+    return {
+        date.fromisoformat(day) for day, (e, l_id) in written.items() if e > epoch or l_id > load
+    }
 
 
 def clean_topic(
@@ -233,7 +248,11 @@ class _Cleaning:
     def _write(self) -> Written:
         """Append, unless older rows give way: then the days that change are written anew."""
         run = int(self._clean.properties.get("playhead.cleaned", 0))
-        properties = {**self._target.properties(), "playhead.cleaned": str(run + 1)}
+        properties = {
+            **self._target.properties(),
+            "playhead.cleaned": str(run + 1),
+            REWRITTEN: self._rewritten(),
+        }
 
         def guard(current: Mapping[str, str]) -> bool:
             return int(current.get("playhead.cleaned", 0)) == run
@@ -264,6 +283,12 @@ class _Cleaning:
             UNION SELECT event_time::DATE FROM {self._survivors}
         """).fetchall()
         return sorted(day for (day,) in rows)
+
+    def _rewritten(self) -> str:
+        rows = self._con.execute(f"SELECT DISTINCT old_day FROM {_MET} WHERE wins").fetchall()
+        known = json.loads(self._clean.properties.get(REWRITTEN, "{}"))
+        known |= {str(day): [self._target.epoch, self._target.load] for (day,) in rows}
+        return json.dumps(known, sort_keys=True)
 
     def _count(self, report: CleanReport) -> CleanReport:
         rows, null_keys = self._one(f"SELECT count(*), count(*) FILTER (keyless) FROM {_NEW}")

@@ -14,8 +14,9 @@ from datetime import date
 import duckdb
 import pyarrow as pa
 
+from playhead.batch.clean import rewritten_days
 from playhead.errors import LakeConflictError
-from playhead.lake import Lake, Partition
+from playhead.lake import Lake, Partition, Snapshot
 from playhead.lake.tables import clean_name, dimension_name
 from playhead.views import View
 from playhead.views.leaf import BATCH_DAY, Leaf
@@ -28,7 +29,6 @@ EPOCH = "playhead.epoch"
 LOAD = "playhead.load"
 DIMENSIONS = "playhead.dimensions"
 VERSION = "playhead.version"
-NEWEST = "playhead.newest"
 NAMESPACE = "state"
 
 
@@ -83,6 +83,25 @@ def state_table(view: View, leaf: Leaf) -> str:
     return f"{NAMESPACE}.{state_name(view, leaf)}"
 
 
+class _Inputs:
+    """What a run computes from: cleaned topics and dimensions, each at one moment."""
+
+    def __init__(self, lake: Lake, views: Iterable[View]) -> None:
+        leaves = [leaf for view in views for leaf in view.leaves]
+        self.events = {
+            topic: lake.snapshot(clean_name(topic)) for topic in {x.topic for x in leaves}
+        }
+        names = {name for view in views for name in needed_dimensions(view)}
+        self.dimensions: dict[str, Snapshot] = {}
+        self.versions: dict[str, int] = {}
+        for name in sorted(names):
+            if lake.exists(dimension_name(name)):
+                snapshot = lake.snapshot(dimension_name(name))
+                if VERSION in snapshot.properties:
+                    self.dimensions[name] = snapshot
+                    self.versions[name] = int(snapshot.properties[VERSION])
+
+
 class Recomputer:
     """Brings state tables up to date with the cleaned tables, which have to exist.
 
@@ -106,71 +125,71 @@ class Recomputer:
 
         Args:
             views: views to bring up to date; tables of others (and of older texts) are dropped.
-            epoch: the last epoch that the cleaned tables hold completely.
+            epoch: an epoch up to which the cleaned tables hold everything; what they hold
+                beyond it is counted and covered, too.
             full: recompute every day, whether it changed or not.
+
+        Raises:
+            LakeConflictError: another batch run wrote the same states first.
         """
         views = list(views)
+        inputs = _Inputs(self._lake, views)
         runs = []
         for view in views:
-            run = self._view(view, epoch, full=full)
+            run = self._view(view, inputs, epoch, full=full)
             runs.append(run)
             if on_view:
                 on_view(run)
         self._drop_others(views)
         return runs
 
-    def _view(self, view: View, epoch: int, *, full: bool) -> ViewRun:
-        needed = {k.dimension for leaf in view.leaves for k in leaf.lookups}
-        needed |= {d for d in view.plans.dimensions}
-        versions = self._versions(needed)
-        if missing := sorted(needed - set(versions)):
+    def _view(self, view: View, inputs: _Inputs, epoch: int, *, full: bool) -> ViewRun:
+        if missing := sorted(needed_dimensions(view) - set(inputs.versions)):
             return ViewRun(view.name, "waits", f"{', '.join(missing)} not loaded")
-        days, rows, reason, touched = 0, 0, "", False
-        for leaf in view.leaves:
-            done = self._leaf(view, leaf, epoch, versions, full=full)
-            if done is not None:
-                touched = True
-                days, rows, reason = days + done[0], rows + done[1], reason or done[2]
-        status = "recomputed" if touched else "up to date"
-        return ViewRun(view.name, status, reason, days, rows)
-
-    def _versions(self, dimensions: Iterable[str]) -> dict[str, int]:
-        found = {}
-        for name in dimensions:
-            if self._lake.exists(dimension_name(name)):
-                properties = self._lake.properties(dimension_name(name))
-                if VERSION in properties:
-                    found[name] = int(properties[VERSION])
-        return found
+        done = [self._leaf(view, leaf, inputs, epoch, full=full) for leaf in view.leaves]
+        made = [one for one in done if one is not None]
+        return ViewRun(
+            view.name,
+            "recomputed" if made else "up to date",
+            next((reason for _, _, reason in made if reason), ""),
+            sum(days for days, _, _ in made),
+            sum(rows for _, rows, _ in made),
+        )
 
     # -- one state -----------------------------------------------------------------------
 
     def _leaf(
-        self, view: View, leaf: Leaf, epoch: int, versions: Mapping[str, int], *, full: bool
+        self, view: View, leaf: Leaf, inputs: _Inputs, epoch: int, *, full: bool
     ) -> tuple[int, int, str] | None:
         """Bring one state up to date; (days, rows, why all days), or None if it was."""
-        table = state_table(view, leaf)
-        self._create(table, leaf)
+        table, events = state_table(view, leaf), inputs.events[leaf.topic]
+        self._create(table, leaf, inputs)
         was = StateCoverage.of(self._lake.properties(table))
         used = {k.dimension for k in leaf.lookups}
         now = StateCoverage(
-            epoch, self._loaded(leaf.topic), {n: v for n, v in versions.items() if n in used}
+            max(epoch, int(events.properties.get(EPOCH, 0))),
+            int(events.properties.get(LOAD, 0)),
+            {name: version for name, version in inputs.versions.items() if name in used},
         )
         reason = self._why_all(was, now, full=full)
-        days = None if reason or was is None else self._changed(leaf.topic, was)
-        if days is not None and not days:
+        days = None if reason or was is None else self._changed(events, was)
+        if was is not None and days == []:
             if was != now:
-                self._lake.set_properties(table, now.properties())
+                self._cover(table, was, now)
             return None
-        written, count = self._write(table, leaf, days, was, now)
+        written, count = self._write(table, leaf, inputs, days, was, now)
         return count, written, reason
 
-    def _create(self, table: str, leaf: Leaf) -> None:
-        with _dimension_views(self._lake, self._connection, leaf):
-            query = self._partial(leaf, f"(FROM {self._lake.scan(clean_name(leaf.topic))} LIMIT 0)")
+    def _create(self, table: str, leaf: Leaf, inputs: _Inputs) -> None:
+        if self._lake.exists(table):
+            return
+        with _dimension_views(self._connection, leaf, inputs):
+            query = self._partial(leaf, f"(FROM {inputs.events[leaf.topic].scan()} LIMIT 0)")
             schema = self._connection.execute(query).to_arrow_table().schema
         optional = pa.schema([pa.field(f.name, f.type) for f in schema])
-        self._lake.create(table, optional, partition=Partition(BATCH_DAY, "month"), sort=(BATCH_DAY,))
+        self._lake.create(
+            table, optional, partition=Partition(BATCH_DAY, "month"), sort=(BATCH_DAY,)
+        )
 
     def _partial(self, leaf: Leaf, source: str) -> str:
         """The leaf's partial plan over a relation of cleaned events, by day."""
@@ -187,61 +206,63 @@ class Recomputer:
             return f"{', '.join(sorted(changed))} changed"
         return "asked for" if full else ""
 
-    def _loaded(self, topic: str) -> int:
-        return int(self._lake.properties(clean_name(topic)).get(LOAD, 0))
-
-    def _changed(self, topic: str, was: StateCoverage) -> list[date]:
-        """Days with cleaned events of epochs or loads that the state does not cover."""
-        scan = self._lake.scan(clean_name(topic), columns=["event_time", "epoch", "load_id"])
+    def _changed(self, events: Snapshot, was: StateCoverage) -> list[date]:
+        """Days with cleaned events of epochs or loads that the state does not cover, and days
+        that lost an event to another day since.
+        """
+        scan = events.scan(columns=["event_time", "epoch", "load_id"])
         rows = self._connection.execute(
             f"SELECT DISTINCT CAST(event_time AS DATE) AS day FROM {scan} "
-            f"WHERE epoch > {was.epoch} OR load_id > {was.load} ORDER BY day"
+            f"WHERE epoch > {was.epoch} OR load_id > {was.load}"
         ).fetchall()
-        return [day for (day,) in rows]
+        lost = rewritten_days(events.properties, epoch=was.epoch, load=was.load)
+        return sorted({day for (day,) in rows} | lost)
+
+    def _cover(self, table: str, was: StateCoverage, now: StateCoverage) -> None:
+        """Note that the state covers more, though none of its days changed."""
+        nothing = f"SELECT CAST(NULL AS DATE) AS {BATCH_DAY} WHERE FALSE"
+        written = self._lake.append(
+            table, self._connection, nothing, properties=now.properties(), guard=_covers(was)
+        )
+        if written.skipped:
+            raise _conflict(table)
 
     def _write(
         self,
         table: str,
         leaf: Leaf,
+        inputs: _Inputs,
         days: list[date] | None,
         was: StateCoverage | None,
         now: StateCoverage,
     ) -> tuple[int, int]:
         """Write the states of `days` (None: all); (rows written, days recomputed)."""
-
-        def unchanged(properties: Mapping[str, str]) -> bool:
-            return StateCoverage.of(properties) == was
-
         months = None if days is None else sorted({day.replace(day=1) for day in days})
-        with _dimension_views(self._lake, self._connection, leaf):
+        with _dimension_views(self._connection, leaf, inputs):
+            fresh = self._partial(leaf, inputs.events[leaf.topic].scan(partitions=days))
             written = self._lake.overwrite(
                 table,
                 self._connection,
-                self._query(table, leaf, days, months),
+                fresh if days is None else self._with_other_days(table, fresh, days, months or ()),
                 partitions=months,
                 properties=now.properties(),
-                guard=unchanged,
+                guard=_covers(was),
             )
         if written.skipped:
-            raise LakeConflictError(
-                f"{table}: another batch run covered it first", hint="Run `playhead batch` again."
-            )
+            raise _conflict(table)
         return written.rows, len(days) if days is not None else self._count_days(table)
 
     def _count_days(self, table: str) -> int:
+        scan = self._lake.scan(table, columns=[BATCH_DAY])
         found = self._connection.execute(
-            f"SELECT COUNT(DISTINCT {BATCH_DAY}) FROM "
-            f"{self._lake.scan(table, columns=[BATCH_DAY])}"
+            f"SELECT COUNT(DISTINCT {BATCH_DAY}) FROM {scan}"
         ).fetchone()
         return int(found[0]) if found else 0
 
-    def _query(
-        self, table: str, leaf: Leaf, days: list[date] | None, months: Sequence[date] | None
+    def _with_other_days(
+        self, table: str, fresh: str, days: Sequence[date], months: Sequence[date]
     ) -> str:
-        snapshot = self._lake.snapshot(clean_name(leaf.topic))
-        fresh = self._partial(leaf, snapshot.scan(partitions=days))
-        if days is None:
-            return fresh
+        """Fresh states of some days, and those of the other days of their months as they are."""
         marks = ", ".join(f"DATE '{day}'" for day in days)
         kept = f"FROM {self._lake.scan(table, partitions=months)} "
         kept += f"WHERE {BATCH_DAY} NOT IN ({marks})"
@@ -256,25 +277,34 @@ class Recomputer:
                 self._lake.drop(table)
 
 
+def needed_dimensions(view: View) -> set[str]:
+    """Dimensions without which the view has no answer: of its lookups and of its last joins."""
+    looked_up = {k.dimension for leaf in view.leaves for k in leaf.lookups}
+    return looked_up | set(view.plans.dimensions)
+
+
+def _covers(was: StateCoverage | None) -> Callable[[Mapping[str, str]], bool]:
+    """The guard of a write that was computed from a table with this coverage."""
+    return lambda properties: StateCoverage.of(properties) == was
+
+
+def _conflict(table: str) -> LakeConflictError:
+    return LakeConflictError(
+        f"{table}: another batch run covered it first", hint="Run `playhead batch` again."
+    )
+
+
 class _dimension_views:  # noqa: N801 - reads as a word in `with`
     """Makes a leaf's dimensions readable by name in a session."""
 
-    def __init__(
-        self,
-        lake: Lake,
-        connection: duckdb.DuckDBPyConnection,
-        leaf: Leaf,
-        *,
-        empty_ok: bool = False,
-    ) -> None:
-        self._lake, self._connection = lake, connection
-        self._names = sorted({k.dimension for k in leaf.lookups})
+    def __init__(self, connection: duckdb.DuckDBPyConnection, leaf: Leaf, inputs: _Inputs) -> None:
+        self._connection = connection
+        self._scans = {k.dimension: inputs.dimensions[k.dimension].scan() for k in leaf.lookups}
 
     def __enter__(self) -> None:
-        for name in self._names:
-            scan = self._lake.scan(dimension_name(name))
+        for name, scan in self._scans.items():
             self._connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS FROM {scan}")
 
     def __exit__(self, *_: object) -> None:
-        for name in self._names:
+        for name in self._scans:
             self._connection.execute(f"DROP VIEW {name}")

@@ -16,7 +16,7 @@ from playhead.contracts import Contract
 from playhead.errors import SettingError
 from playhead.lake import QUALITY_QUARANTINE, Lake, Snapshot
 
-__all__ = ["Period", "Recorder", "Recording"]
+__all__ = ["Period", "Recorder", "Recording", "RowCounts"]
 
 
 @dataclass(frozen=True)
@@ -60,30 +60,38 @@ class Period:
 
 
 @dataclass(frozen=True)
-class Recording:
-    """One topic's events, ready to be sent.
-
-    Every row is accounted for: `read == outside + quarantined + refused + events`.
+class RowCounts:
+    """What a topic's rows are: `read == outside + quarantined + refused + events`.
 
     Attributes:
-        topic: the topic.
-        origin: the file, folder or lake table that they come from.
-        path: a Parquet file of the contract's fields, ascending in event time.
         read: rows of the source.
         outside: rows outside the period, left alone.
-        quarantined: rows that violate the contract.
-        refused: rows without a key, or another value that the event log has to have.
-        events: rows in the file.
+        quarantined: rows that violate the contract, in the quarantine table.
+        refused: rows without a key, which the event log has to have; those of files are in the
+            quarantine table, too.
+        events: rows to send.
     """
 
-    topic: str
-    origin: str
-    path: Path
     read: int
     outside: int
     quarantined: int
     refused: int
     events: int
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One topic's events, ready to be sent.
+
+    Attributes:
+        origin: the file, folder or lake table that they come from.
+        path: a Parquet file of the contract's fields, ascending in event time.
+    """
+
+    topic: str
+    origin: str
+    path: Path
+    rows: RowCounts
 
 
 class Recorder:
@@ -146,16 +154,14 @@ class Recorder:
             self._quarantine(contract, source, bad)
         path = self._sort(contract, f"{staged.sql} WHERE {within} AND {good}", "_record")
         staged.path.unlink()
-        return Recording(
-            contract.name,
-            source.name,
-            path,
+        counts = RowCounts(
             read=staged.read,
             outside=staged.read - rows,
             quarantined=faulty,
             refused=keyless,
             events=rows - faulty - keyless,
         )
+        return Recording(contract.name, source.name, path, counts)
 
     def from_lake(self, contract: Contract, snapshot: Snapshot) -> Recording:
         """Rows of a topic's raw table, as they once came, duplicates included."""
@@ -177,16 +183,14 @@ class Recorder:
             f"{scan} WHERE {within} AND NOT {keyless}",
             'load_id, epoch, partition, "offset"',
         )
-        return Recording(
-            contract.name,
-            snapshot.name,
-            path,
+        counts = RowCounts(
             read=snapshot.rows,
             outside=snapshot.rows - rows,
             quarantined=0,
             refused=refused,
             events=rows - refused,
         )
+        return Recording(contract.name, snapshot.name, path, counts)
 
     def _sort(self, contract: Contract, relation: str, ties: str) -> Path:
         """Write the relation's events in order of event time; on equal times, in that of `ties`."""

@@ -2,7 +2,8 @@
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -11,7 +12,7 @@ import duckdb
 
 from playhead.batch.pace import AtOnce, Pace, Rate, Speed, read_pace
 from playhead.batch.readers import Progress
-from playhead.batch.recording import Period, Recorder, Recording
+from playhead.batch.recording import Period, Recorder, Recording, RowCounts
 from playhead.batch.scratch import scratch_folder
 from playhead.batch.sources import Source, find_source, find_sources
 from playhead.batch.timeline import Chunk, merge_recordings
@@ -25,9 +26,11 @@ __all__ = [
     "AtOnce",
     "Pace",
     "Rate",
+    "ReplayProgress",
     "ReplayReport",
     "ReplaySpec",
     "Replayer",
+    "RowCounts",
     "Sending",
     "Speed",
     "TopicReplay",
@@ -84,15 +87,16 @@ ReplayProgress = Callable[[Progress | Sending], None]
 
 @dataclass(frozen=True)
 class TopicReplay:
-    """What became of one topic's rows; see `Recording` for the counts."""
+    """What became of one topic's rows.
+
+    Attributes:
+        origin: the file, folder or lake table that they come from.
+        sent: those of `rows.events` that are in the event log now.
+    """
 
     topic: str
     origin: str
-    read: int
-    outside: int
-    quarantined: int
-    refused: int
-    events: int
+    rows: RowCounts
     sent: int
 
 
@@ -101,8 +105,10 @@ class ReplayReport:
     """One replay.
 
     Attributes:
+        topics: empty if it was stopped while it still read.
         stopped: it was told to end before all events were sent.
-        next_time: event time of the first event that was not sent; all before it were.
+        next_time: event time of the first event that was not sent, all before it being sent;
+            None if none is left, or nothing was sent.
         seconds: of the sending, without reading and sorting.
     """
 
@@ -120,7 +126,7 @@ class ReplayReport:
 
     @property
     def events(self) -> int:
-        return sum(entry.events for entry in self.topics)
+        return sum(entry.rows.events for entry in self.topics)
 
 
 class Replayer:
@@ -158,8 +164,7 @@ class Replayer:
         stop: threading.Event | None = None,
         progress: ReplayProgress | None = None,
     ) -> ReplayReport:
-        """Replay until all events are sent, or until `stop` is set, which takes 0.2 s at most
-        once sending has begun.
+        """Replay until all events are sent, or until `stop` is set.
 
         Everything sent is durable. Sending it again does no harm: repeats of an `event_id` are
         dropped by whoever reads the event log.
@@ -176,21 +181,23 @@ class Replayer:
         spec = spec or ReplaySpec()
         stop = stop or threading.Event()
         wanted = [_topic(name) for name in spec.topics] or list(TOPICS.values())
+        period = Period.of(spec.since, spec.until)
         with scratch_folder(self._scratch) as scratch:
-            period = Period.of(spec.since, spec.until)
             recorder = Recorder(self._lake, self._con, scratch, period, now=self._clock.now())
-            if isinstance(source, str):
-                recordings = [self._loaded(recorder, source, wanted)]
-            else:
-                recordings = [
-                    recorder.from_files(
-                        contract, found, ignore_unknown=spec.ignore_unknown, progress=progress
-                    )
-                    for contract, found in _find(source, wanted).items()
-                    if not stop.is_set()
-                ]
-            sender = _Sender(self._log, self._clock, recordings, spec, stop, progress)
-            return sender.run()
+            try:
+                with _interrupted_by(stop, self._con):
+                    if isinstance(source, str):
+                        recordings = [self._loaded(recorder, source, wanted)]
+                    else:
+                        recordings = [
+                            recorder.from_files(
+                                topic, found, ignore_unknown=spec.ignore_unknown, progress=progress
+                            )
+                            for topic, found in _find(source, wanted).items()
+                        ]
+            except duckdb.InterruptException:
+                return ReplayReport((), stopped=True, next_time=None, seconds=0.0)
+            return _Sender(self._log, self._clock, recordings, spec, stop, progress).run()
 
     def _loaded(self, recorder: Recorder, name: str, wanted: list[Contract]) -> Recording:
         topic = _topic(name)
@@ -226,7 +233,7 @@ class _Sender:
         self._spec = spec
         self._stop = stop
         self._progress = progress
-        self._total = sum(recording.events for recording in recordings)
+        self._total = sum(recording.rows.events for recording in recordings)
         self._sent = {recording.topic: 0 for recording in recordings}
         self._started = clock.monotonic()
         self._first_us: int | None = None
@@ -244,8 +251,11 @@ class _Sender:
         sent = sum(self._sent.values())
         logger.info("replay: %d of %d events sent in %.1f s", sent, self._total, seconds)
         return ReplayReport(
-            tuple(self._topic(recording) for recording in self._recordings),
-            stopped=left is not None or self._stop.is_set(),
+            tuple(
+                TopicReplay(r.topic, r.origin, r.rows, self._sent[r.topic])
+                for r in self._recordings
+            ),
+            stopped=left is not None,
             next_time=left,
             seconds=seconds,
         )
@@ -258,7 +268,9 @@ class _Sender:
         place = 0
         while place < len(chunk) and not self._stop.is_set():
             passed = self._clock.monotonic() - self._started
-            ready = min(int(due.searchsorted(passed, side="right")), place + self._most)
+            ready = min(
+                int(due.searchsorted(passed, side="right")), place + self._spec.block_events
+            )
             if ready > place:
                 self._append(chunk, place, ready)
                 place = ready
@@ -266,10 +278,6 @@ class _Sender:
                 wait = timedelta(seconds=float(due[place]) - passed)
                 self._clock.sleep(min(max(wait, _TICK), _NAP))
         return place
-
-    @property
-    def _most(self) -> int:
-        return self._spec.block_events
 
     def _append(self, chunk: Chunk, start: int, stop: int) -> None:
         for topic, events in chunk.block(start, stop):
@@ -280,17 +288,24 @@ class _Sender:
             sent = sum(self._sent.values())
             self._progress(Sending(sent, self._total, last, dict(self._sent)))
 
-    def _topic(self, recording: Recording) -> TopicReplay:
-        return TopicReplay(
-            recording.topic,
-            recording.origin,
-            recording.read,
-            recording.outside,
-            recording.quarantined,
-            recording.refused,
-            recording.events,
-            self._sent[recording.topic],
-        )
+
+@contextmanager
+def _interrupted_by(stop: threading.Event, con: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Within it, a query of the session ends with InterruptException soon after `stop` is set."""
+    left = threading.Event()
+
+    def watch() -> None:
+        while not left.wait(_NAP.total_seconds()):
+            if stop.is_set():
+                con.interrupt()
+
+    watcher = threading.Thread(target=watch, name="replay-stop", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        left.set()
+        watcher.join()
 
 
 def _find(path: Path, wanted: list[Contract]) -> dict[Contract, Source]:
@@ -303,10 +318,9 @@ def _find(path: Path, wanted: list[Contract]) -> dict[Contract, Source]:
         )
     files = [contract.file for contract in TOPICS.values()]
     default = wanted[0].file if path.is_file() and len(wanted) == 1 else None
-    one = find_source(path, files, default=default)
-    found = {one.table: one} if one is not None else {}
-    if one is None and path.is_dir():
-        found = find_sources(path, files)
+    found = find_sources(path, contracts) if path.is_dir() else {}
+    if not found and (one := find_source(path, files, default=default)):
+        found = {one.table: one}
     chosen = {contracts[table]: source for table, source in found.items() if table in contracts}
     if not chosen:
         names = ", ".join(contracts)

@@ -88,10 +88,7 @@ def find_source(path: Path, tables: Iterable[str], *, default: str | None = None
     Raises:
         LoadError: the parts are of different formats.
     """
-    if path.is_file():
-        parts = [path] if _is_data(path) else []
-    else:
-        parts = [*_data_files([path])]
+    parts = [path] if _is_data(path) else _data_files([path])
     names = [t for t in tables if re.match(rf"{re.escape(t)}($|[.-])", _SUFFIX.sub("", path.name))]
     table = max(names, key=len, default=default)
     return _of_parts(table, path, parts) if table is not None and parts else None

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from playhead import __version__
-from playhead.cli import answers, describing, layers, loading, trials
+from playhead.cli import answers, describing, layers, loading, replaying, trials
 from playhead.cli.invocation import DEFAULT_WORKSPACE, DebugOption, Invocation, WorkspaceOption
 from playhead.cli.terminal import configure_logging, fail, fail_unexpectedly
 from playhead.errors import PlayheadError
@@ -20,10 +20,10 @@ app = typer.Typer(
     name="playhead",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
+    rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (loading.app, layers.app, answers.app, describing.app, trials.app):
+for group in (loading.app, layers.app, replaying.app, answers.app, describing.app, trials.app):
     app.add_typer(group)
 
 
@@ -66,14 +66,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     invocation = Invocation()
     configure_logging()
     try:
-        app(args=arguments, prog_name="playhead", obj=invocation)
-    except KeyboardInterrupt:
-        sys.exit(130)
+        with invocation.noting_interrupts():
+            app(args=arguments, prog_name="playhead", obj=invocation)
     except PlayheadError as error:
         fail(error, debug=invocation.debug)
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.EPIPE:
             _leave_closed_pipe()
+        if invocation.interrupted:
+            sys.exit(130)
         fail_unexpectedly(error, debug=invocation.debug)
     sys.exit(1)
 

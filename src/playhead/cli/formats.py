@@ -12,7 +12,7 @@ from playhead.errors import QueryError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Format", "FormatOption", "LimitOption", "write", "write_json"]
+__all__ = ["Format", "FormatOption", "LimitOption", "write", "write_json", "write_text"]
 
 TABLE_ROWS = 50
 """Rows that a table shows where no limit is given."""
@@ -67,6 +67,11 @@ def write_json(value: Any) -> None:
     encoder = msgspec.json.Encoder(decimal_format="number", enc_hook=_encoded)
     text = msgspec.json.format(encoder.encode(value), indent=2)
     _write_pieces([text, b"\n"])
+
+
+def write_text(text: str) -> None:
+    """Write text as it is."""
+    _write_pieces([text.encode()])
 
 
 def _encoded(value: Any) -> Any:

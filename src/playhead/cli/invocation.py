@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import signal
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
 
 import typer
 
-from playhead.cli.terminal import show_details
+from playhead.cli.terminal import show_details, waiting
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,10 +48,12 @@ class Invocation:
     Attributes:
         workspace: the workspace's folder.
         debug: tracebacks are wanted.
+        interrupted: SIGINT came.
     """
 
     workspace: Path = DEFAULT_WORKSPACE
     debug: bool = False
+    interrupted: bool = False
 
     def tell(self, *, workspace: Path | None, debug: bool) -> None:
         """Take what was said in one place; the later place wins, and silence changes nothing."""
@@ -67,10 +70,30 @@ class Invocation:
         Raises:
             WorkspaceError: the folder is none.
         """
-        from playhead.assemble import Workspace
+        with waiting("opening the workspace"):
+            from playhead.assemble import Workspace
 
-        with Workspace(self.workspace) as workspace:
+            opened = Workspace(self.workspace)
+        with opened as workspace:
             yield workspace
+
+    @contextmanager
+    def noting_interrupts(self) -> "Iterator[None]":
+        """Remember SIGINT within the block: DuckDB makes an error of its own out of it."""
+        before = signal.getsignal(signal.SIGINT)
+        if before is not signal.default_int_handler:
+            yield
+            return
+
+        def interrupt(*_: object) -> None:
+            self.interrupted = True
+            raise KeyboardInterrupt
+
+        signal.signal(signal.SIGINT, interrupt)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
 
 
 def command(
@@ -104,8 +127,10 @@ def command(
 
 def with_invocation(function: Function[Arguments]) -> Callable[..., None]:
     """The function as Typer calls it: its `Invocation` comes from context, --workspace, --debug."""
-    signature = inspect.signature(function, eval_str=True)
-    _, *own = signature.parameters.values()
+    signature = inspect.signature(function)
+    _, *named = signature.parameters.values()
+    own = [parameter for parameter in named if parameter.annotation is not typer.Context]
+    wants_context = {parameter.name for parameter in named if parameter not in own}
 
     @functools.wraps(function)
     def called(
@@ -113,6 +138,7 @@ def with_invocation(function: Function[Arguments]) -> Callable[..., None]:
     ) -> None:
         invocation = _context.ensure_object(Invocation)
         invocation.tell(workspace=workspace, debug=debug)
+        arguments |= dict.fromkeys(wants_context, _context)
         function(invocation, **arguments)  # type: ignore[call-arg]
 
     setattr(called, "__signature__", signature.replace(parameters=[_CONTEXT, *own, *_SHARED]))  # noqa: B010

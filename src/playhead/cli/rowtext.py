@@ -10,7 +10,7 @@ from itertools import count
 
 import pyarrow as pa
 from duckdb import DuckDBPyConnection
-from duckdb.typing import DuckDBPyType
+from duckdb.sqltypes import DuckDBPyType
 
 from playhead.engines import connect
 
@@ -77,9 +77,7 @@ def _texts(
             yield from _buffer(batch.column(0))
 
 
-def _register(
-    connection: DuckDBPyConnection, table: pa.Table
-) -> list[tuple[str, DuckDBPyType]]:
+def _register(connection: DuckDBPyConnection, table: pa.Table) -> list[tuple[str, DuckDBPyType]]:
     # By number, as a query may give two columns one name.
     names = [f"c{number}" for number in range(table.num_columns)]
     connection.register(_RELATION, table.rename_columns(names))
@@ -107,7 +105,9 @@ def _quoted_name(name: str) -> str:
 
 def _csv_field(sql: str, kind: DuckDBPyType) -> str:
     if kind.id in _NESTED:
-        return _csv_quoted(f"CASE WHEN {sql} IS NOT NULL THEN {_json_value(sql, kind, count())} END")
+        return _csv_quoted(
+            f"CASE WHEN {sql} IS NOT NULL THEN {_json_value(sql, kind, count())} END"
+        )
     if kind.id in _PLAIN or _is_time(kind):
         return _text(sql, kind)
     return _csv_quoted(_text(sql, kind))
@@ -133,13 +133,13 @@ def _json_value(sql: str, kind: DuckDBPyType, numbers: Iterator[int]) -> str:
     if kind.id == "struct":
         members = [
             (name, _json_value(f"struct_extract({sql}, {_literal(name)})", child, numbers))
-            for name, child in kind.children
+            for name, child in _children(kind).items()
         ]
         made = _json_object(members)
     elif kind.id in ("list", "array"):
-        made = _json_list(sql, dict(kind.children)["child"], numbers)
+        made = _json_list(sql, _children(kind)["child"], numbers)
     elif kind.id == "map":
-        made = _json_map(sql, dict(kind.children)["value"], numbers)
+        made = _json_map(sql, _children(kind)["value"], numbers)
     elif kind.id in _FLOATS:
         made = f"CASE WHEN isfinite({sql}) THEN {_text(sql, kind)} END"
     elif kind.id in _PLAIN:
@@ -180,6 +180,11 @@ _PLAIN = _FLOATS | {
     "utinyint", "usmallint", "uinteger", "ubigint", "uhugeint", "decimal",
 }  # fmt: skip
 """Types whose text is a number or a boolean in JSON, and needs no quotes in CSV."""
+
+
+def _children(kind: DuckDBPyType) -> dict[str, DuckDBPyType]:
+    """The types inside a nested type, by name; an array's length is not one."""
+    return {name: child for name, child in kind.children if isinstance(child, DuckDBPyType)}
 
 
 def _is_time(kind: DuckDBPyType) -> bool:

@@ -1,5 +1,4 @@
-"""Data as a table that people can read: what fits the terminal, or everything where there is none.
-"""
+"""Data as a table that people can read: what fits the terminal, or all where there is none."""
 
 import math
 from datetime import date, datetime

@@ -2,6 +2,7 @@
 
 import logging
 import sqlite3
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -177,5 +178,14 @@ def _name(table: Table) -> str:
 
 def _use_write_ahead_log(path: Path) -> None:
     """Readers and the writer then do not block each other; the setting stays in the file."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
     with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
-        connection.execute("PRAGMA journal_mode = WAL")
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError:
+                # Changing the mode does not wait for another process that is changing it.
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)

@@ -9,6 +9,7 @@ from playhead.errors import PlayheadError, QueryError
 from playhead.serving.coverage import Coverage
 from playhead.speed.windows import end_of
 from playhead.views import View
+from playhead.views.leaf import Window
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,12 +29,13 @@ class Result:
     def to_pandas(self) -> "pd.DataFrame":
         """The answer as a pandas data frame; needs `playhead[pandas]`. DECIMALs stay exact."""
         _need("pandas")
-        return self._table.to_pandas()
+        frame: pd.DataFrame = self._table.to_pandas()
+        return frame
 
     def to_polars(self) -> "pl.DataFrame":
         """The answer as a Polars data frame; needs `playhead[polars]`."""
-        polars: Any = _need("polars")
-        return polars.from_arrow(self._table)
+        frame: pl.DataFrame = _need("polars").from_arrow(self._table)
+        return frame
 
     def __len__(self) -> int:
         return int(self._table.num_rows)
@@ -70,28 +72,33 @@ class Answer(Result):
         Raises:
             QueryError: the view has no window of event time.
         """
-        if self.view.window is None:
-            raise QueryError(f"view {self.view.name} has no window of event time")
-        return self.watermark is not None and end_of(window, self.view.window) <= self.watermark
+        return self.watermark is not None and end_of(window, self._window) <= self.watermark
 
     def windows(self) -> pa.Table:
-        """One row a window of the answer: its bounds, is_final, revision, late_events."""
-        if self.view.window is None:
-            raise QueryError(f"view {self.view.name} has no window of event time")
-        column = self.to_arrow().column(self.view.window.key).cast(pa.timestamp("us"))
+        """One row a window of the answer: its bounds, is_final, revision, late_events.
+
+        Raises:
+            QueryError: the view has no window of event time.
+        """
+        window = self._window
+        column = self.to_arrow().column(window.key).cast(pa.timestamp("us"))
         starts = sorted(s for s in column.unique().to_pylist() if s is not None)
         revisions = [self._revised.get(start, (0, 0)) for start in starts]
         return pa.table(
             {
                 "window_start": pa.array(starts, pa.timestamp("us")),
-                "window_end": pa.array(
-                    [end_of(s, self.view.window) for s in starts], pa.timestamp("us")
-                ),
+                "window_end": pa.array([end_of(s, window) for s in starts], pa.timestamp("us")),
                 "is_final": pa.array([self.is_final(s) for s in starts], pa.bool_()),
                 "revision": pa.array([r for r, _ in revisions], pa.int64()),
                 "late_events": pa.array([late for _, late in revisions], pa.int64()),
             }
         )
+
+    @property
+    def _window(self) -> Window:
+        if self.view.window is None:
+            raise QueryError(f"view {self.view.name} has no window of event time")
+        return self.view.window
 
 
 def _need(package: str) -> Any:

@@ -1,16 +1,17 @@
 """One reading session: every topic, dimension and view a relation by its name, as of now."""
 
-import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from difflib import get_close_matches
 
 import duckdb
 import pyarrow as pa
 
+from playhead.contracts import DIMENSIONS as CONTRACTS
 from playhead.contracts import TOPICS
-from playhead.eventlog import EventLog
 from playhead.errors import QueryError, UnknownViewError
+from playhead.eventlog import EventLog
 from playhead.lake import Lake
 from playhead.lake.tables import QUALITY_QUARANTINE, QUALITY_REPORT, dimension_name
 from playhead.serving.coverage import Coverage
@@ -20,8 +21,6 @@ from playhead.speed.state import StateStore
 from playhead.views import View
 from playhead.views.binder import quote
 
-logger = logging.getLogger(__name__)
-
 SYSTEM_TABLES = {"quality_report": QUALITY_REPORT, "quarantine": QUALITY_QUARANTINE}
 ALERTS = "alerts"
 DIMENSIONS = ("users", "movies", "pair_ratings")
@@ -30,10 +29,10 @@ DIMENSIONS = ("users", "movies", "pair_ratings")
 class Session:
     """Answers read-only SQL over topics, dimensions, views, alerts and quality tables.
 
-    Each call sees the workspace as it is at that moment. A session serves one thread at a time.
+    Each call sees the workspace as it is at that moment. Threads may share a session.
 
     Args:
-        connection: a DuckDB session of its own.
+        connection: a DuckDB session of its own; closed with this one.
     """
 
     def __init__(
@@ -46,8 +45,19 @@ class Session:
     ) -> None:
         self._lake, self._state, self._views = lake, state, views
         self._connection = connection
-        self._merger = Merger(lake, state, connection)
-        self._topics = TopicReader(lake, log, state, connection)
+        self._merger = Merger(lake, log, state)
+        self._topics = TopicReader(lake, log, state)
+
+    def close(self) -> None:
+        """Let go of DuckDB; may be called twice."""
+        self._connection.close()
+
+    @contextmanager
+    def _scope(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A session for one answer: what is defined and registered in it goes with it."""
+        with self._connection.cursor() as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            yield connection
 
     @property
     def relations(self) -> list[str]:
@@ -61,18 +71,17 @@ class Session:
             QueryError: no single SELECT, an unknown relation or column, or a failing expression.
             CoverageError: a view that the query reads has no exact answer now.
         """
-        self._check_read_only(sql)
-        for name in sorted(self._connection.get_table_names(sql)):
-            self._define(name)
-        try:
-            return self._connection.execute(sql).to_arrow_table()
-        except duckdb.Error as error:
-            raise QueryError(str(error)) from error
+        with self._scope() as connection:
+            for name in sorted(_relations_of(connection, sql)):
+                source = self._source(connection, name.lower())
+                connection.execute(f"CREATE OR REPLACE TEMP VIEW {quote(name)} AS {source}")
+            return _run(connection, sql)
 
     def answer(self, view: View) -> tuple[pa.Table, Merged]:
         """A view's merged answer and what it is made of."""
-        merged = self._merger.merged(view)
-        return self._run(merged.sql), merged
+        with self._scope() as connection:
+            merged = self._merger.merged(connection, view)
+            return _run(connection, merged.sql), merged
 
     def coverage(self, view: View) -> tuple[Coverage, ...]:
         """What the view's answer would be made of.
@@ -80,78 +89,90 @@ class Session:
         Raises:
             CoverageError: it has none now, and why.
         """
-        return self._merger.merged(view).coverage
+        with self._scope() as connection:
+            return self._merger.coverage(connection, view)
 
-    def windows(self, view: View, windows: list[datetime]) -> pa.Table:
+    def windows(self, view: View, windows: Sequence[datetime]) -> pa.Table:
         """The view's merged answer in some of its windows."""
         if view.window is None:
-            raise QueryError(f"view {view.name} has no window")
-        merged = self._merger.merged(view)
-        self._connection.register("asked_windows", pa.table({"w": pa.array(windows, pa.timestamp("us"))}))
-        key = f"CAST({quote(view.window.key)} AS TIMESTAMP)"
-        low, high = (f"TIMESTAMP '{w.isoformat(' ')}'" for w in (min(windows), max(windows)))
-        return self._run(
-            f"SELECT * FROM ({merged.sql}) WHERE {quote(view.window.key)} BETWEEN {low} AND {high} "
-            f"AND {key} IN (SELECT w FROM asked_windows)"
-        )
+            raise QueryError(f"view {view.name} has no window of event time")
+        with self._scope() as connection:
+            merged = self._merger.merged(connection, view)
+            asked = pa.table({"asked_window": pa.array(windows, pa.timestamp("us"))})
+            connection.register("asked_windows", asked)
+            key = quote(view.window.key)
+            low, high = (f"TIMESTAMP '{w.isoformat(' ')}'" for w in (min(windows), max(windows)))
+            return _run(
+                connection,
+                f"SELECT * FROM ({merged.sql}) WHERE {key} BETWEEN {low} AND {high} "
+                f"AND CAST({key} AS TIMESTAMP) IN (SELECT asked_window FROM asked_windows)",
+            )
 
     def full(self, view: View) -> pa.Table:
         """The view by plain recomputation over every event that batch and speed count."""
         names = {leaf.topic for leaf in view.leaves} | set(view.plans.dimensions)
-        ctes = ",\n".join(f"{quote(n)} AS ({self._source(n)})" for n in sorted(names))
-        return self._run(f"WITH {ctes}\nFROM (\n{view.plans.full}\n)")
+        with self._scope() as connection:
+            ctes = [f"{quote(n)} AS ({self._source(connection, n)})" for n in sorted(names)]
+            return _run(connection, f"WITH {', '.join(ctes)}\nFROM (\n{view.plans.full}\n)")
 
-    def _run(self, sql: str) -> pa.Table:
-        try:
-            return self._connection.execute(sql).to_arrow_table()
-        except duckdb.Error as error:
-            raise QueryError(str(error)) from error
-
-    def _check_read_only(self, sql: str) -> None:
-        try:
-            statements = self._connection.extract_statements(sql)
-        except duckdb.Error as error:
-            raise QueryError(str(error)) from error
-        kinds = [statement.type for statement in statements]
-        allowed = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
-        if len(kinds) != 1 or kinds[0] not in allowed:
-            found = ", ".join(kind.name for kind in kinds) or "nothing"
-            raise QueryError(
-                f"a query is one SELECT; this is {found}",
-                hint="Queries are read-only: nothing in a workspace is changed by one.",
-            )
-
-    def _define(self, name: str) -> None:
-        """Make a relation readable under its name, as of now."""
-        source = self._source(name.lower())
-        self._connection.execute(f"CREATE OR REPLACE TEMP VIEW {quote(name)} AS {source}")
-
-    def _source(self, name: str) -> str:
+    def _source(self, connection: duckdb.DuckDBPyConnection, name: str) -> str:
+        """A relation as a query of this session, as of now."""
         if name in self._views:
-            return self._merger.merged(self._views[name]).sql
+            return self._merger.merged(connection, self._views[name]).sql
         if name in TOPICS:
-            return self._topics.sql(name)
+            return self._topics.sql(connection, name)
         if name in DIMENSIONS:
-            return self._table(dimension_name(name), f"load {name} first: `playhead load DIR`")
+            return self._table(name, dimension_name(name), _how_to_load(name))
         if name in SYSTEM_TABLES:
-            return self._table(SYSTEM_TABLES[name], "nothing was loaded yet")
+            return self._table(name, SYSTEM_TABLES[name], "Run `playhead load FOLDER`.")
         if name == ALERTS:
-            return self._alerts()
+            alerts = [vars(alert) for alert in self._state.alerts()]
+            connection.register("raised_alerts", pa.Table.from_pylist(alerts, schema=ALERT_SCHEMA))
+            return "FROM raised_alerts"
         close = get_close_matches(name, self.relations, 1)
+        known = f"There are {', '.join(self.relations)}."
         raise QueryError(
-            f"no relation {name}",
-            hint=f"Did you mean {close[0]}?" if close else f"There are {', '.join(self.relations)}.",
+            f"no relation {name}", hint=f"Did you mean {close[0]}?" if close else known
         )
 
-    def _table(self, table: str, hint: str) -> str:
+    def _table(self, name: str, table: str, hint: str) -> str:
         if not self._lake.exists(table):
-            raise QueryError(f"{table} is empty", hint=hint)
+            raise QueryError(f"{name} is not there: nothing was loaded yet", hint=hint)
         return f"FROM {self._lake.scan(table)}"
 
-    def _alerts(self) -> str:
-        alerts = [vars(alert) for alert in self._state.alerts()]
-        self._connection.register("raised_alerts", pa.Table.from_pylist(alerts, schema=ALERT_SCHEMA))
-        return "FROM raised_alerts"
+
+def _relations_of(connection: duckdb.DuckDBPyConnection, sql: str) -> set[str]:
+    """The relations that a query reads.
+
+    Raises:
+        QueryError: it is not one SELECT.
+    """
+    try:
+        kinds = [statement.type for statement in connection.extract_statements(sql)]
+        allowed = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
+        if len(kinds) == 1 and kinds[0] in allowed:
+            return connection.get_table_names(sql)
+    except duckdb.Error as error:
+        raise QueryError(str(error)) from error
+    found = ", ".join(kind.name for kind in kinds) or "nothing"
+    raise QueryError(
+        f"a query is one SELECT; this is {found}",
+        hint="Queries are read-only: nothing in a workspace is changed by one.",
+    )
+
+
+def _run(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
+    try:
+        return connection.execute(sql).to_arrow_table()
+    except duckdb.Error as error:
+        raise QueryError(str(error)) from error
+
+
+def _how_to_load(dimension: str) -> str:
+    if dimension not in CONTRACTS:
+        return "Run `playhead batch`: it is made from the ratings."
+    file = CONTRACTS[dimension].file
+    return f"Put {file}.csv into a folder and run `playhead load FOLDER`."
 
 
 ALERT_SCHEMA = pa.schema(
@@ -182,6 +203,3 @@ def find_view(views: Mapping[str, View], name: str) -> View:
         f"no view {name}",
         hint=f"Did you mean {close[0]}?" if close else f"There are {', '.join(sorted(views))}.",
     )
-
-
-

@@ -1,6 +1,7 @@
-"""Topics as relations: cleaned events, each once, up to the last one that the speed layer counts."""
+"""Topics as relations: cleaned events, each once, up to the last that the speed layer counts."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping, Sequence
 
 import duckdb
 import pyarrow as pa
@@ -13,7 +14,7 @@ from playhead.lake.tables import ORIGIN, clean_name, raw_name
 from playhead.speed.state import StateStore
 from playhead.views.binder import quote
 
-EPOCH, LOAD = "playhead.epoch", "playhead.load"
+EPOCH, LOAD, OFFSETS = "playhead.epoch", "playhead.load", "playhead.offsets"
 
 
 class TopicReader:
@@ -21,80 +22,80 @@ class TopicReader:
     what is in the event log beyond that.
     """
 
-    def __init__(
-        self,
-        lake: Lake,
-        log: EventLog,
-        state: StateStore,
-        connection: duckdb.DuckDBPyConnection,
-    ) -> None:
+    def __init__(self, lake: Lake, log: EventLog, state: StateStore) -> None:
         self._lake, self._log, self._state = lake, log, state
-        self._connection = connection
 
-    def sql(self, topic: str) -> str:
+    def sql(self, connection: duckdb.DuckDBPyConnection, topic: str) -> str:
         """A query of the topic's events: contract fields, then partition, offset, ingest_time."""
         contract = TOPICS[topic]
-        columns = [*contract.schema.names, *LOG_COLUMNS.names]
-        tail = self._tail(contract)
-        parts = []
+        # In the order in which events move on, so that none slips through: what leaves the
+        # event log meanwhile is in the lake, what is cleaned meanwhile is in the raw table.
+        unsealed = self._state.unsealed(topic)
         clean = self._snapshot(clean_name(topic))
-        if clean is not None:
-            parts.append(f"SELECT {_list(columns)} FROM {clean.scan()}")
-        if (fresh := self._fresh(contract, clean, tail)) is not None:
-            parts.append(f"SELECT {_list(columns)} FROM ({fresh})")
-        if not parts:
-            self._register(f"{topic}__none", contract.schema.empty_table(), contract)
-            parts.append(f"SELECT {_list(columns)} FROM {topic}__none")
+        raw = self._snapshot(raw_name(topic))
+        columns = _list([*contract.schema.names, *LOG_COLUMNS.names])
+        parts = [] if clean is None else [f"SELECT {columns} FROM {clean.scan()}"]
+        sources = []
+        if raw is not None and (beyond := _beyond(raw, clean)):
+            sources.append(f"{raw.scan()} WHERE {beyond}")
+        tail, rows = self._register(connection, contract, _after(unsealed, raw))
+        if rows or not (parts or sources):
+            sources.append(tail)
+        if sources:
+            parts.append(f"SELECT {columns} FROM ({_fresh(contract, clean, sources)})")
         return " UNION ALL ".join(parts)
 
     def _snapshot(self, table: str) -> Snapshot | None:
         return self._lake.snapshot(table) if self._lake.exists(table) else None
 
-    def _fresh(
-        self, contract: Contract, clean: Snapshot | None, tail: str | None
-    ) -> str | None:
-        """Events that the cleaned table does not cover, each once, and not in it already."""
-        names = [*contract.schema.names, *ORIGIN.names]
-        sources = []
-        raw = self._snapshot(raw_name(contract.name))
-        if raw is not None and (beyond := _beyond(raw, clean)):
-            sources.append(f"SELECT {_list(names)} FROM {raw.scan()} WHERE {beyond}")
-        if tail is not None:
-            sources.append(f"SELECT {_list(names)} FROM {tail}")
-        if not sources:
-            return None
-        keys = " AND ".join(f"{quote(key)} IS NOT NULL" for key in contract.not_null)
-        relation = f"(SELECT * FROM ({' UNION ALL '.join(sources)}) WHERE {keys})"
-        fresh = dedupe_sql(relation)
-        if clean is None:
-            return fresh
-        known = f"SELECT event_id FROM {clean.scan(columns=['event_id'])}"
-        return f"SELECT * FROM ({fresh}) WHERE event_id NOT IN ({known})"
+    def _register(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        contract: Contract,
+        ranges: Mapping[int, tuple[int, int]],
+    ) -> tuple[str, int]:
+        """Register events of the log with every column of a raw table: the relation, its rows."""
+        events = pa.concat_tables(
+            [contract.schema.empty_table(), *self._read(contract.name, ranges)],
+            promote_options="default",
+        )
+        for field in [*contract.schema, *ORIGIN]:
+            if field.name not in events.column_names:
+                events = events.append_column(field, pa.nulls(events.num_rows, field.type))
+        connection.register(f"{contract.name}__tail", events)
+        return f"{contract.name}__tail", events.num_rows
 
-    def _tail(self, contract: Contract) -> str | None:
-        """Registers the events that are in state but not in the lake; None if there are none."""
-        if contract.name not in self._log.topics():
-            return None
-        tables = list(self._unsealed(contract.name))
-        if not tables:
-            return None
-        name = f"{contract.name}__tail"
-        self._register(name, pa.concat_tables(tables, promote_options="default"), contract)
-        return name
-
-    def _unsealed(self, topic: str) -> Iterator[pa.Table]:
-        for partition, (offset, end) in self._state.unsealed(topic).items():
+    def _read(self, topic: str, ranges: Mapping[int, tuple[int, int]]) -> Iterator[pa.Table]:
+        for partition, (offset, end) in ranges.items():
             while offset < end:
                 events = self._log.read(topic, partition, offset, max_events=end - offset)
                 yield events
                 offset += events.num_rows
 
-    def _register(self, name: str, events: pa.Table, contract: Contract) -> None:
-        """Register events with every column of a raw table, NULL where they lack it."""
-        for field in [*contract.schema, *ORIGIN]:
-            if field.name not in events.column_names:
-                events = events.append_column(field, pa.nulls(events.num_rows, field.type))
-        self._connection.register(name, events)
+
+def _after(
+    unsealed: Mapping[int, tuple[int, int]], raw: Snapshot | None
+) -> dict[int, tuple[int, int]]:
+    """The offsets of `unsealed` that the raw table does not hold."""
+    sealed = json.loads(raw.properties.get(OFFSETS, "{}")) if raw is not None else {}
+    ends = {int(partition): end for partition, (_, end) in sealed.items()}
+    return {p: (max(first, ends.get(p, 0)), last) for p, (first, last) in unsealed.items()}
+
+
+def _fresh(contract: Contract, clean: Snapshot | None, sources: Sequence[str]) -> str:
+    """Events that the cleaned table does not cover, each once, and not in it already.
+
+    Args:
+        sources: what stands behind FROM, for each place where such events are.
+    """
+    names = _list([*contract.schema.names, *ORIGIN.names])
+    rows = " UNION ALL ".join(f"SELECT {names} FROM {source}" for source in sources)
+    keys = " AND ".join(f"{quote(key)} IS NOT NULL" for key in contract.not_null)
+    fresh = dedupe_sql(f"(SELECT * FROM ({rows}) WHERE {keys})")
+    if clean is None:
+        return fresh
+    known = f"(SELECT event_id FROM {clean.scan(columns=['event_id'])})"
+    return f"SELECT fresh.* FROM ({fresh}) AS fresh ANTI JOIN {known} AS known USING (event_id)"
 
 
 def _beyond(raw: Snapshot, clean: Snapshot | None) -> str | None:

@@ -4,14 +4,16 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from playhead.eventlog import EventLog
-from playhead.speed.state import Alert, StateStore
+from playhead.speed.records import Alert
+from playhead.speed.state import StateStore
 from playhead.speed.windows import WindowedView, end_of
 from playhead.views import View
 
@@ -19,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 TOPIC = "alerts"
 LEVEL = "alert_level"
-QUIET = ("LOW", None)
+QUIET = "LOW"
 SCHEMA = pa.schema(
     [
         pa.field("event_id", pa.string(), nullable=False),
@@ -53,26 +55,42 @@ class Alerter:
         self._judge = judge
 
     def start(self) -> None:
-        """Publish what a dead process raised and did not publish, unless it is there already."""
+        """Publish what a dead process raised and did not publish."""
         self._log.create_topic(TOPIC, SCHEMA, partitions=1)
-        waiting = self._state.alerts(unpublished=True)
-        if waiting:
-            there = self._published_ids()
-            self._publish([a for a in waiting if _event_id(a) not in there], done=waiting)
+        self._publish()
 
     def finish(self, windowed: WindowedView, windows: Sequence[datetime], now: datetime) -> int:
-        """Make windows final and raise their alerts; how many were raised."""
-        alerts = []
-        if LEVEL in windowed.view.columns:
-            rows = self._judge(windowed.view, windows)
-            alerts = [self._alert(windowed, row, now) for row in rows.to_pylist()]
-        loud = [alert for alert in alerts if alert.level not in QUIET]
-        raised = self._state.raise_alerts(windowed.view.name, windows, loud)
-        self._publish(raised, done=raised)
+        """Make windows final and raise their alerts; how many were raised.
+
+        Raises:
+            CoverageError: the view has no exact answer now; its windows stay as they are.
+        """
+        alerts = self._alerts(windowed, windows, now) if LEVEL in windowed.view.columns else []
+        raised = self._state.raise_alerts(windowed.view.name, windows, alerts)
+        if raised:
+            self._publish()
         return len(raised)
 
+    def _alerts(
+        self, windowed: WindowedView, windows: Sequence[datetime], now: datetime
+    ) -> list[Alert]:
+        """What the windows say: whatever is loud, and what is quiet now and was not before."""
+        rows = self._judge(windowed.view, windows)
+        level = rows.column(LEVEL)
+        loud = pc.fill_null(pc.not_equal(level, QUIET), False)
+        alerts = [self._alert(windowed, row, now) for row in rows.filter(loud).to_pylist()]
+        before = self._state.raised(windowed.view.name, windows)
+        if before:
+            starts = pa.array(list(before), pa.timestamp("us"))
+            key = rows.column(windowed.window.key).cast(pa.timestamp("us"))
+            quiet = rows.filter(pc.and_(pc.invert(loud), pc.is_in(key, starts)))
+            calmed = [self._alert(windowed, row, now) for row in quiet.to_pylist()]
+            known = set().union(*before.values())
+            alerts += [alert for alert in calmed if alert.alert_id in known]
+        return alerts
+
     def _alert(self, windowed: WindowedView, row: dict[str, Any], now: datetime) -> Alert:
-        start = row.pop(windowed.window.key)
+        start = _instant(row.pop(windowed.window.key))
         level = row.pop(LEVEL)
         keys = {k: v for k, v in row.items() if not isinstance(v, (int, float, Decimal))}
         detail = {k: v for k, v in row.items() if k not in keys}
@@ -84,17 +102,22 @@ class Alerter:
             view=windowed.view.name,
             window_start=start,
             window_end=end_of(start, windowed.window),
-            level=level,
+            level=level or QUIET,
             keys=text,
             detail=json.dumps(detail, default=str),
             raised_at=now,
         )
 
-    def _publish(self, alerts: Sequence[Alert], *, done: Sequence[Alert]) -> None:
-        if alerts:
-            self._log.append(TOPIC, _table(alerts), key="alert_id")
-        if done:
-            self._state.published(done, self._log.end_offsets(TOPIC))
+    def _publish(self) -> None:
+        """Put every alert that was raised into the event log, unless it is there already."""
+        waiting = self._state.alerts(unpublished=True)
+        if not waiting:
+            return
+        there = self._published_ids()
+        new = [alert for alert in waiting if _event_id(alert) not in there]
+        if new:
+            self._log.append(TOPIC, _table(new), key="alert_id")
+        self._state.published(waiting, self._log.end_offsets(TOPIC))
 
     def _published_ids(self) -> set[str]:
         """Ids in the topic after the offsets that were last noted as published."""
@@ -107,6 +130,11 @@ class Alerter:
                 found.update(events.column("event_id").to_pylist())
                 offset += events.num_rows
         return found
+
+
+def _instant(start: date) -> datetime:
+    """A window's start, which is a DATE in a view that truncates to days or months."""
+    return start if isinstance(start, datetime) else datetime.combine(start, time.min)
 
 
 def _event_id(alert: Alert) -> str:

@@ -15,15 +15,37 @@ from playhead.eventlog.keys import hash_strings
 
 _Hashes = npt.NDArray[np.uint64]
 _Mask = npt.NDArray[np.bool_]
+_Integers = npt.NDArray[np.int64]
+
+_PARTS = 8
+"""Ids are forgotten by the run; no run grows beyond this share of the window or of the limit."""
+
+
+@dataclass(frozen=True)
+class Unseen:
+    """Which of some events are new, and what to remember of them.
+
+    Attributes:
+        mask: bool, shape (n,): True for the first of each id that was not remembered before.
+        first, second: halves of the hashes of the new ids, shape (mask.sum(),).
+    """
+
+    mask: _Mask
+    first: _Hashes
+    second: _Hashes
 
 
 @dataclass(frozen=True)
 class _Run:
-    """Ids in the order of their first half, and when the last of them came."""
+    """Ids in the order of their first half, and when the first and the last of them came."""
 
     first: _Hashes
     second: _Hashes
+    oldest: datetime
     newest: datetime
+
+    def __len__(self) -> int:
+        return len(self.first)
 
     def holds(self, first: _Hashes, second: _Hashes) -> _Mask:
         at = np.searchsorted(self.first, first)
@@ -39,7 +61,7 @@ class SeenEvents:
     """The ids of the dedupe window.
 
     Args:
-        window: ids that came longer ago are forgotten.
+        window: ids that came longer ago are forgotten, an eighth of the window at a time.
         limit: at most this many ids are remembered, 16 bytes each; the oldest go first.
     """
 
@@ -50,49 +72,67 @@ class SeenEvents:
         self.forgotten = 0
 
     def __len__(self) -> int:
-        return sum(len(run.first) for run in self._runs)
+        return sum(len(run) for run in self._runs)
 
     def add(self, ids: pa.ChunkedArray | pa.Array, at: datetime) -> _Mask:
-        """Remember ids that came until `at`, and tell which of them are new.
+        """Remember ids that came at `at`, and tell which of them are new; see `unseen`."""
+        unseen = self.unseen(ids)
+        self.remember(unseen, at)
+        return unseen.mask
+
+    def unseen(self, ids: pa.ChunkedArray | pa.Array, times: _Integers | None = None) -> Unseen:
+        """Tell which ids are new, without remembering them.
 
         Args:
-            ids: strings, shape (n,), in the order of arrival.
-
-        Returns:
-            bool, shape (n,): True for the first of each id that was not remembered before.
+            ids: strings, shape (n,).
+            times: when each came, shape (n,), in any unit: of several with one id the earliest
+                is new, the first in the array if they came together; None: in the array's order.
         """
         first, second = hash_strings(ids, 0), hash_strings(ids, 1)
-        mask = _first_of_each(first, second)
+        mask = _first_of_each(first, second, times)
         for run in self._runs:
             mask &= ~run.holds(first, second)
-        if mask.any():
-            self._remember(first[mask], second[mask], at)
-        self._forget(at)
-        return mask
+        return Unseen(mask, first[mask], second[mask])
 
-    def _remember(self, first: _Hashes, second: _Hashes, at: datetime) -> None:
-        order = np.argsort(first, kind="stable")
-        self._runs.append(_Run(first[order], second[order], at))
-        while len(self._runs) > 1 and len(self._runs[-2].first) <= 2 * len(self._runs[-1].first):
-            newer, older = self._runs.pop(), self._runs.pop()
-            self._runs.append(_merged(older, newer))
+    def remember(self, unseen: Unseen, at: datetime) -> None:
+        """Remember new ids that came at `at`, and forget what the window has left behind."""
+        if len(unseen.first):
+            order = np.argsort(unseen.first, kind="stable")
+            self._runs.append(_Run(unseen.first[order], unseen.second[order], at, at))
+            self._merge()
+        self._forget(at)
+
+    def _merge(self) -> None:
+        while len(self._runs) > 1:
+            older, newer = self._runs[-2:]
+            size, span = len(older) + len(newer), newer.newest - older.oldest
+            too_much = size * _PARTS > self._limit or span * _PARTS > self._window
+            if len(older) > 2 * len(newer) or too_much:
+                break
+            self._runs[-2:] = [_merged(older, newer)]
 
     def _forget(self, now: datetime) -> None:
         while self._runs and self._runs[0].newest < now - self._window:
             self._runs.pop(0)
         while len(self) > self._limit and len(self._runs) > 1:
-            self.forgotten += len(self._runs.pop(0).first)
+            self.forgotten += len(self._runs.pop(0))
 
 
-def _first_of_each(first: _Hashes, second: _Hashes) -> _Mask:
+def _first_of_each(first: _Hashes, second: _Hashes, times: _Integers | None) -> _Mask:
     """bool, shape (n,): False where an earlier row has the same two halves."""
+    if times is not None and np.any(times[1:] < times[:-1]):
+        order = np.argsort(times, kind="stable")
+        mask: _Mask = np.empty(len(first), dtype=np.bool_)
+        mask[order] = _first_of_each(first[order], second[order], None)
+        return mask
     _, places, groups = np.unique(first, return_index=True, return_inverse=True)
     earliest = places[groups]
-    return (earliest == np.arange(len(first))) | (second != second[earliest])
+    is_first: _Mask = (earliest == np.arange(len(first))) | (second != second[earliest])
+    return is_first
 
 
 def _merged(older: _Run, newer: _Run) -> _Run:
     first = np.concatenate([older.first, newer.first])
     order = np.argsort(first, kind="stable")
     second = np.concatenate([older.second, newer.second])[order]
-    return _Run(first[order], second, max(older.newest, newer.newest))
+    return _Run(first[order], second, older.oldest, max(older.newest, newer.newest))

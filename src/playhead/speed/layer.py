@@ -5,8 +5,10 @@ dimensions, runs every view's partial plan, and commits states and offsets toget
 """
 
 import logging
+import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -16,18 +18,20 @@ import pyarrow.compute as pc
 
 from playhead.clock import Clock
 from playhead.engines import DuckDBEngine
-from playhead.errors import StateError
+from playhead.errors import CoverageError, StateError
 from playhead.eventlog import EventLog
 from playhead.lake import Lake
-from playhead.lake.tables import raw_name
 from playhead.speed.alerts import TOPIC as ALERTS
 from playhead.speed.alerts import Alerter, Judge
-from playhead.speed.dedupe import SeenEvents
+from playhead.speed.compact import BackgroundCompactor, Compactor
+from playhead.speed.dedupe import SeenEvents, Unseen
 from playhead.speed.dimensions import DimensionTables, dimension_versions, read_dimensions
 from playhead.speed.enrich import Enricher
+from playhead.speed.recall import Recaller
+from playhead.speed.records import MicroBatch, Progress, Touched
 from playhead.speed.seal import GROUP, Sealer
-from playhead.speed.state import MicroBatch, Progress, StateStore
-from playhead.speed.windows import WindowedView, windowed_views
+from playhead.speed.state import StateStore
+from playhead.speed.windows import WindowedView, watermark_of, windowed_views
 from playhead.views import View
 from playhead.views.header import DEFAULT_WATERMARK
 from playhead.views.leaf import Leaf
@@ -35,8 +39,9 @@ from playhead.views.naming import state_name
 
 logger = logging.getLogger(__name__)
 
-FAN_IN = 16
-"""Blocks of one level that are merged into one of the next."""
+_JUDGED_AT_ONCE = 20_000
+_EVENT = ("event_id", "event_time")
+_TABLE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 @dataclass(frozen=True)
@@ -46,10 +51,13 @@ class SpeedConfig:
     Attributes:
         trigger: from the start of one micro-batch to the next, while events keep coming.
         seal_every: how long an epoch stays open before its events go to the lake.
-        judge_every: how often windows are looked at for being final.
+        judge_every: how often windows are looked at for being final, and the lake for loads.
         dedupe_window: a repeated `event_id` is dropped if the first came this recently.
         dedupe_limit: at most this many ids are remembered, 16 bytes each.
         max_events: of one topic in one micro-batch.
+        retention: events older than this may go from the event log once they are sealed (and
+            every other reader has them); None: whoever runs the log sees to that.
+        retain_every: how often.
     """
 
     trigger: timedelta = timedelta(milliseconds=250)
@@ -58,6 +66,8 @@ class SpeedConfig:
     dedupe_window: timedelta = timedelta(hours=24)
     dedupe_limit: int = 50_000_000
     max_events: int = 400_000
+    retention: timedelta | None = None
+    retain_every: timedelta = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -78,15 +88,28 @@ class _Topic:
     windows: list[WindowedView] = field(default_factory=list)
     next: dict[int, int] = field(default_factory=dict)
     seen: SeenEvents | None = None
+    loads: int = 0
     enricher: Enricher | None = None
     newest: datetime | None = None
+
+    def watermark(self, delay: timedelta) -> datetime | None:
+        return None if self.newest is None else watermark_of(self.newest, delay)
 
     @property
     def columns(self) -> list[str]:
         """Event columns that any view reads."""
         read = {c for _, leaf in self.leaves for c in leaf.event_columns}
         read |= {event for _, leaf in self.leaves for k in leaf.lookups for event, _ in k.on}
-        return sorted(read | {"event_id", "event_time"})
+        return sorted(read.union(_EVENT))
+
+
+@dataclass(frozen=True)
+class _Taken:
+    """What a micro-batch makes of one topic, to be kept in memory once it is committed."""
+
+    after: dict[int, int]
+    unseen: Unseen
+    newest: datetime | None
 
 
 class SpeedLayer:
@@ -96,7 +119,7 @@ class SpeedLayer:
         log: where events come from; alerts go to its `alerts` topic.
         state: this layer's state; the layer becomes its owner.
         lake: where sealed epochs go and dimensions come from.
-        views: views to keep; those whose dimensions are not loaded wait for a restart.
+        views: views to keep; those whose dimensions are not loaded wait until they are.
         connection: a DuckDB session of its own.
         judge: the merged answer of a view in some windows, for alerts.
     """
@@ -121,15 +144,21 @@ class SpeedLayer:
         self._config = config or SpeedConfig()
         self._sealer = Sealer(log, state, lake, connection)
         self._alerter = Alerter(log, state, judge)
+        self._recaller = Recaller(log, state, lake, connection)
         self._topics: dict[str, _Topic] = {}
         self._dimensions = DimensionTables({}, {})
-        self._sealed_at = clock.monotonic()
-        self._judged_at = clock.monotonic()
+        self._compactor: Compactor | None = None
+        self._told: set[str] = set()
+        self._sealed_at = self._looked_at = self._retained_at = clock.monotonic()
 
     # -- start ---------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Own the state and take up where the last process stopped, however it stopped."""
+        """Own the state and take up where the last process stopped, however it stopped.
+
+        Raises:
+            StateError: the event log ends before what the state has read of it.
+        """
         self._state.own()
         self._sealer.resume()
         self._dimensions = read_dimensions(self._lake, self._connection, self._needed())
@@ -148,10 +177,16 @@ class SpeedLayer:
         for view in self._views.values():
             needed = {k.dimension for leaf in view.leaves for k in leaf.lookups}
             if missing := needed - set(self._dimensions.tables):
-                logger.warning("%s waits: %s not loaded", view.name, ", ".join(sorted(missing)))
+                self._tell(f"view {view.name} waits: {', '.join(sorted(missing))} not loaded")
             else:
                 runnable.append(view)
         return runnable
+
+    def _tell(self, message: str) -> None:
+        """Warn of a lasting state of things, once."""
+        if message not in self._told:
+            self._told.add(message)
+            logger.warning(message)
 
     def _register(self) -> None:
         """Keep exactly the states of the runnable views, new ones from a fresh epoch on."""
@@ -164,9 +199,7 @@ class SpeedLayer:
 
     def _find_topics(self) -> None:
         runnable = self._runnable()
-        for name in self._log.topics():
-            if name == ALERTS:
-                continue
+        for name in self._event_topics():
             topic = self._topics.setdefault(name, _Topic(name))
             topic.leaves = [
                 (state_name(v, x), x) for v in runnable for x in v.leaves if x.topic == name
@@ -174,6 +207,26 @@ class SpeedLayer:
             topic.windows = [w for w in windowed_views(runnable) if w.leaf.topic == name]
             topic.enricher = Enricher([x for _, x in topic.leaves], self._dimensions.tables)
             self._find_position(topic)
+        if self._compactor is not None:
+            self._compactor.leaves = self._leaves
+
+    @property
+    def _leaves(self) -> list[tuple[str, Leaf]]:
+        return [pair for topic in self._topics.values() for pair in topic.leaves]
+
+    def _event_topics(self) -> list[str]:
+        """Topics whose events can be told apart and placed in time."""
+        found = []
+        for name in self._log.topics():
+            if name in self._topics:
+                found.append(name)
+            elif name != ALERTS:
+                columns = self._log.schema(name).names
+                if _TABLE_NAME.fullmatch(name) and all(c in columns for c in _EVENT):
+                    found.append(name)
+                else:
+                    self._tell(f"topic {name} is left alone: it holds no events of a table")
+        return found
 
     def _find_position(self, topic: _Topic) -> None:
         position = self._state.position(topic.name)
@@ -183,68 +236,59 @@ class SpeedLayer:
             self._state.begin({topic.name: new})
             self._log.commit(GROUP, topic.name, new)
         topic.next = {**new, **position.next}
+        self._check_ends(topic, self._log.end_offsets(topic.name))
+
+    def _check_ends(self, topic: _Topic, ends: Mapping[int, int]) -> None:
+        for partition, offset in topic.next.items():
+            if ends.get(partition, 0) < offset:
+                raise StateError(
+                    f"topic {topic.name}, partition {partition}: the event log ends at offset "
+                    f"{ends.get(partition, 0)}, but the speed layer has read up to {offset}",
+                    hint="Was the event log deleted or replaced? Restore its file from a backup; "
+                    "a new log needs a new workspace.",
+                )
 
     def _recall(self, topic: _Topic) -> None:
-        """Remember the ids of the dedupe window, from the lake and from what is not there yet."""
+        """Remember the ids of the dedupe window, however they came."""
         now = self._clock.now()
-        topic.seen = SeenEvents(
-            window=self._config.dedupe_window, limit=self._config.dedupe_limit
+        topic.seen = SeenEvents(window=self._config.dedupe_window, limit=self._config.dedupe_limit)
+        topic.loads = self._recaller.recall(
+            topic.name, topic.seen, now=now, since=now - self._config.dedupe_window
         )
-        table = raw_name(topic.name)
-        if self._lake.exists(table):
-            recent = self._connection.execute(
-                f"SELECT event_id FROM {self._lake.snapshot(table).scan()} WHERE ingest_time >= ?",
-                [now - self._config.dedupe_window],
-            ).to_arrow_reader(1_000_000)
-            for batch in recent:
-                topic.seen.add(batch.column(0), now)
-        for partition, (offset, end) in self._state.unsealed(topic.name).items():
-            while offset < end:
-                count = min(65_536, end - offset)
-                events = self._log.read(
-                    topic.name, partition, offset, max_events=count, columns=["event_id"]
-                )
-                topic.seen.add(events.column("event_id"), now)
-                offset += events.num_rows
-        topic.newest = self._newest(topic.name)
-
-    def _newest(self, topic: str) -> datetime | None:
-        """The highest event time seen, by either layer."""
-        seen = self._state.progress().get(topic)
-        times = [seen.max_event_time] if seen and seen.max_event_time else []
-        if self._lake.exists(raw_name(topic)):
-            scan = self._lake.snapshot(raw_name(topic)).scan(columns=["event_time"])
-            times += self._connection.execute(f"SELECT MAX(event_time) FROM {scan}").fetchone() or ()
-        return max((t for t in times if t is not None), default=None)
+        topic.newest = self._recaller.newest(topic.name)
 
     # -- a trigger -----------------------------------------------------------------------
 
     def step(self) -> Step:
         """Take in what is new in the event log, once; everything of it is committed, or nothing."""
         batch = MicroBatch(self._state.open_epoch(), dimensions=self._dimensions.label)
-        total = Step()
-        newest: dict[str, datetime | None] = {}
+        taken: dict[str, _Taken] = {}
         for topic in self._topics.values():
             events, after = self._read(topic)
             if events.num_rows:
-                done, newest[topic.name] = self._take_in(topic, events, batch)
-                batch.next_offsets[topic.name] = after
-                total = Step(
-                    total.events + done.events,
-                    total.duplicates + done.duplicates,
-                    total.late + done.late,
-                )
-        if total.events:
-            self._state.commit(batch)
-            for name, time in newest.items():
-                self._topics[name].newest = time
-                self._topics[name].next.update(batch.next_offsets[name])
-            self._compact(FAN_IN)
-        return total
+                taken[topic.name] = self._take_in(topic, events, after, batch)
+        if not taken:
+            return Step()
+        self._state.commit(batch)
+        # Only now: if the commit fails, the same events come again, and are no repeats.
+        now = self._clock.now()
+        for name, kept in taken.items():
+            topic = self._topics[name]
+            topic.next.update(kept.after)
+            topic.newest = kept.newest
+            if topic.seen is not None:
+                topic.seen.remember(kept.unseen, now)
+        seen = batch.progress.values()
+        return Step(
+            sum(one.events + one.duplicates for one in seen),
+            sum(one.duplicates for one in seen),
+            sum(one.late for one in seen),
+        )
 
     def _read(self, topic: _Topic) -> tuple[pa.Table, dict[int, int]]:
         """New events of a topic, at most `max_events`, and where each partition is after them."""
         ends = self._log.end_offsets(topic.name)
+        self._check_ends(topic, ends)
         behind = [p for p, end in ends.items() if topic.next.get(p, 0) < end]
         tables, after = [], {}
         for partition in behind:
@@ -265,37 +309,37 @@ class SpeedLayer:
         return pa.concat_tables(tables) if tables else pa.table({}), after
 
     def _take_in(
-        self, topic: _Topic, events: pa.Table, batch: MicroBatch
-    ) -> tuple[Step, datetime | None]:
+        self, topic: _Topic, events: pa.Table, after: dict[int, int], batch: MicroBatch
+    ) -> _Taken:
         """Add one topic's new events to the micro-batch."""
         if topic.seen is None or topic.enricher is None:
             raise StateError("the speed layer was not started")
-        fresh = topic.seen.add(events.column("event_id"), self._clock.now())
-        duplicates = events.num_rows - int(fresh.sum())
-        kept = events.filter(pa.array(fresh)) if duplicates else events
-        watermark = topic.newest - DEFAULT_WATERMARK if topic.newest else None
-        late = _count_before(kept, watermark)
+        arrived = events.column("ingest_time").cast(pa.int64()).to_numpy()
+        unseen = topic.seen.unseen(events.column("event_id"), arrived)
+        duplicates = events.num_rows - len(unseen.first)
+        kept = events.filter(pa.array(unseen.mask)) if duplicates else events
+        late = _count_before(kept, topic.watermark(DEFAULT_WATERMARK))
         wide = topic.enricher.widen(kept)
         for name, leaf in topic.leaves:
             states = self._engine.partial(leaf, wide)
             if states.num_rows:
                 batch.states.append((name, states))
         batch.windows += self._touched(topic, wide)
+        batch.next_offsets[topic.name] = after
+        batch.loads[topic.name] = topic.loads
         latest = pc.max(kept.column("event_time")).as_py() if kept.num_rows else None
         batch.progress[topic.name] = Progress(latest, kept.num_rows, duplicates, late)
         newest = max((t for t in (latest, topic.newest) if t is not None), default=None)
-        return Step(events.num_rows, duplicates, late), newest
+        return _Taken(after, unseen, newest)
 
-    def _touched(self, topic: _Topic, wide: pa.Table) -> list:  # type: ignore[type-arg]
+    def _touched(self, topic: _Topic, wide: pa.Table) -> list[Touched]:
         self._connection.register("touching_events", wide)
         try:
             return [
                 touched
                 for windowed in topic.windows
                 for touched in windowed.touched(
-                    self._connection,
-                    "touching_events",
-                    topic.newest - windowed.view.watermark if topic.newest else None,
+                    self._connection, "touching_events", topic.watermark(windowed.view.watermark)
                 )
             ]
         finally:
@@ -303,41 +347,63 @@ class SpeedLayer:
 
     # -- between triggers ----------------------------------------------------------------
 
-    def _compact(self, fan_in: int) -> None:
-        """Merge blocks of one level where enough of them have come together."""
-        for topic in self._topics.values():
-            for name, leaf in topic.leaves:
-                for _, level, blocks in self._state.mergeable(name, fan_in=fan_in):
-                    merged = self._engine.merge(leaf, self._state.tables(blocks))
-                    self._state.replace(blocks, merged, level + 1)
-
     def judge(self) -> int:
-        """Make windows that the watermark has passed final and raise their alerts; how many."""
+        """Make windows that the watermark has passed final and raise their alerts; how many.
+
+        Windows of a view that has no exact answer now wait until it has.
+        """
         raised = 0
         for topic in self._topics.values():
-            if topic.newest is None:
-                continue
             for windowed in topic.windows:
-                before = windowed.final_before(topic.newest - windowed.view.watermark)
-                ended = self._state.finish_windows(windowed.view.name, before)
-                if ended:
-                    starts = [start for start, _ in ended]
-                    raised += self._alerter.finish(windowed, starts, self._clock.now())
-        self._judged_at = self._clock.monotonic()
+                watermark = topic.watermark(windowed.view.watermark)
+                if watermark is None:
+                    continue
+                try:
+                    raised += self._judge(windowed, windowed.final_before(watermark))
+                except CoverageError as error:
+                    self._tell(f"alerts of {windowed.view.name} wait: {error.message}")
+        return raised
+
+    def _judge(self, windowed: WindowedView, before: datetime) -> int:
+        raised = 0
+        name = windowed.view.name
+        while ended := self._state.finish_windows(name, before, limit=_JUDGED_AT_ONCE):
+            raised += self._alerter.finish(windowed, ended, self._clock.now())
         return raised
 
     def seal(self) -> int | None:
         """Close the open epoch and put its events into the lake; None if it holds none."""
         epoch = self._sealer.seal()
         self._sealed_at = self._clock.monotonic()
-        self._refresh()
+        self.refresh()
         return epoch
 
-    def _refresh(self) -> None:
-        """Take up dimensions that were loaded, and topics that were made, since the last look."""
+    def compact(self) -> int:
+        """Merge state blocks once; `run` does so in the background. How many were made."""
+        with self._compaction() as compactor:
+            return compactor.compact()
+
+    @contextmanager
+    def _compaction(self) -> Iterator[Compactor]:
+        """A compactor with a file handle and a DuckDB session of its own."""
+        state, connection = self._state.beside(), self._connection.cursor()
+        try:
+            connection.execute("SET TimeZone = 'UTC'")
+            self._compactor = Compactor(state, connection)
+            self._compactor.leaves = self._leaves
+            yield self._compactor
+        finally:
+            self._compactor = None
+            connection.close()
+            state.close()
+
+    def refresh(self) -> None:
+        """Take up what was loaded, and topics that were made, since the last look."""
+        self._looked_at = self._clock.monotonic()
+        for topic in self._topics.values():
+            self._take_up_loads(topic)
         versions = dimension_versions(self._lake, self._needed())
-        topics = [name for name in self._log.topics() if name != ALERTS]
-        if versions == self._dimensions.versions and set(topics) == set(self._topics):
+        if versions == self._dimensions.versions and set(self._event_topics()) == set(self._topics):
             return
         self._dimensions = read_dimensions(self._lake, self._connection, self._needed())
         known = set(self._topics)
@@ -345,6 +411,20 @@ class SpeedLayer:
         self._find_topics()
         for name in set(self._topics) - known:
             self._recall(self._topics[name])
+
+    def _take_up_loads(self, topic: _Topic) -> None:
+        """Count the ids of new loads as seen, from a fresh epoch on.
+
+        So an epoch's events were all taken in under the same loads, and serving can tell which
+        epochs may hold events that a later load brought as well.
+        """
+        if topic.seen is None or self._recaller.loaded(topic.name) == topic.loads:
+            return
+        self._sealer.seal()
+        topic.loads = self._recaller.recall_loads(
+            topic.name, topic.seen, now=self._clock.now(), after=topic.loads
+        )
+        topic.newest = self._recaller.newest(topic.name)
 
     # -- running -------------------------------------------------------------------------
 
@@ -362,28 +442,33 @@ class SpeedLayer:
             drain: end by itself once all that is in the event log is in state.
             on_step: told of every trigger that found events.
         """
-        while not stop.is_set():
-            began = self._clock.monotonic()
-            step = self.step()
-            if step.events and on_step:
-                on_step(step)
-            if drain and not step.events:
-                break
-            self._between(drain=drain)
-            left = self._config.trigger.total_seconds() - (self._clock.monotonic() - began)
-            if left > 0 and not drain:
-                stop.wait(left)
-        self.judge()
-        self.seal()
+        with self._compaction() as compactor, BackgroundCompactor(compactor):
+            while not stop.is_set():
+                began = self._clock.monotonic()
+                step = self.step()
+                if step.events and on_step:
+                    on_step(step)
+                if drain and not step.events:
+                    break
+                self._between(drain=drain)
+                left = self._config.trigger.total_seconds() - (self._clock.monotonic() - began)
+                if left > 0 and not drain:
+                    stop.wait(left)
+            self.judge()
+            self.seal()
 
     def _between(self, *, drain: bool) -> None:
         now = self._clock.monotonic()
-        if not drain and now - self._judged_at >= self._config.judge_every.total_seconds():
-            self.judge()
+        if now - self._looked_at >= self._config.judge_every.total_seconds():
+            self.refresh()
+            if not drain:
+                self.judge()
         if now - self._sealed_at >= self._config.seal_every.total_seconds():
             self.seal()
-        elif len(self._log.topics()) != len(self._topics) + (ALERTS in self._log.topics()):
-            self._refresh()
+        retention = self._config.retention
+        if retention and now - self._retained_at >= self._config.retain_every.total_seconds():
+            self._log.retain(retention)
+            self._retained_at = now
 
 
 def _count_before(events: pa.Table, watermark: datetime | None) -> int:

@@ -7,9 +7,12 @@ from collections.abc import Iterator, Mapping
 import duckdb
 import pyarrow as pa
 
+from playhead.contracts import LOG_COLUMNS
 from playhead.eventlog import EventLog
 from playhead.lake import Lake, raw_table
-from playhead.speed.state import Position, StateStore
+from playhead.lake.tables import raw_name
+from playhead.speed.records import Position
+from playhead.speed.state import StateStore
 
 logger = logging.getLogger(__name__)
 
@@ -41,23 +44,56 @@ class Sealer:
         self._connection = connection
         self._read_events = read_events
 
+    def resume(self) -> None:
+        """Take up where the lake and the state stand, however the last process ended.
+
+        Epochs that it had begun to seal are finished. Where the lake holds epochs that the state
+        does not know, because its file was deleted or is an old copy, the state starts over after
+        them; events that only the lake has then wait for the batch layer.
+        """
+        last = self._last_in_lake()
+        newest = max((epoch for epoch, _ in last.values()), default=0)
+        if newest >= self._state.open_epoch():
+            logger.warning(
+                "the lake holds epochs up to %d, the state does not: it starts over after them; "
+                "run `playhead batch` to close the gap",
+                newest,
+            )
+            self._state.rebase(last)
+        self._finish_begun()
+
     def seal(self) -> int | None:
         """Seal the open epoch; None if it holds no events."""
+        # The lake takes epochs in their order: one that failed before goes first.
+        self._finish_begun()
         epoch = self._state.cut()
         if epoch is not None:
             self._finish(epoch)
         return epoch
 
-    def resume(self) -> None:
-        """Finish the epochs that a dead process had begun to seal."""
+    def _finish_begun(self) -> None:
         for epoch, status in self._state.epochs():
             if status == "sealing":
                 self._finish(epoch)
 
+    def _last_in_lake(self) -> dict[str, tuple[int, Position]]:
+        """By topic, the last epoch with events of it, and where in the event log it stands."""
+        found = {}
+        for table in self._lake.tables("raw"):
+            properties = self._lake.properties(table)
+            if EPOCH in properties:
+                ranges = {int(p): at for p, at in json.loads(properties[OFFSETS]).items()}
+                position = Position(
+                    {p: first for p, (first, _) in ranges.items()},
+                    {p: after for p, (_, after) in ranges.items()},
+                )
+                found[table.removeprefix(raw_name(""))] = (int(properties[EPOCH]), position)
+        return found
+
     def _finish(self, epoch: int) -> None:
         ranges = self._state.range_of(epoch)
         for topic, position in ranges.items():
-            if any(position.next[p] > first for p, first in position.first.items()):
+            if position.holds_events:
                 self._append(epoch, topic, position)
         self._state.sealed(epoch)
         for topic, position in ranges.items():
@@ -66,7 +102,8 @@ class Sealer:
 
     def _append(self, epoch: int, topic: str, position: Position) -> None:
         """Append one topic's events, unless the lake holds this epoch already."""
-        spec = raw_table(topic, self._log.schema(topic))
+        fields = self._log.schema(topic)
+        spec = raw_table(topic, fields)
         spec.create_in(self._lake)
 
         def not_there(properties: Mapping[str, str]) -> bool:
@@ -76,7 +113,7 @@ class Sealer:
             return
         ranges = {str(p): [first, position.next[p]] for p, first in position.first.items()}
         reader = pa.RecordBatchReader.from_batches(
-            self._schema(topic), self._batches(topic, position)
+            pa.schema([*fields, *LOG_COLUMNS]), self._batches(topic, fields.names, position)
         )
         self._connection.register("sealed_events", reader)
         try:
@@ -91,15 +128,13 @@ class Sealer:
         finally:
             self._connection.unregister("sealed_events")
 
-    def _schema(self, topic: str) -> pa.Schema:
-        start = self._log.start_offsets(topic)
-        return self._log.read(topic, 0, start[0], max_events=1).schema
-
-    def _batches(self, topic: str, position: Position) -> Iterator[pa.RecordBatch]:
+    def _batches(
+        self, topic: str, columns: list[str], position: Position
+    ) -> Iterator[pa.RecordBatch]:
         for partition, first in position.first.items():
             offset, end = first, position.next[partition]
             while offset < end:
                 count = min(self._read_events, end - offset)
-                events = self._log.read(topic, partition, offset, max_events=count)
+                events = self._log.read(topic, partition, offset, max_events=count, columns=columns)
                 yield from events.to_batches()
                 offset += events.num_rows

@@ -9,352 +9,223 @@ import sqlite3
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
-from playhead.errors import StateError, WorkspaceError
+from playhead.errors import StateError
 from playhead.speed.blocks import decode, encode
+from playhead.speed.records import (
+    Active,
+    Alert,
+    Block,
+    Mergeable,
+    MicroBatch,
+    Position,
+    Progress,
+    StateView,
+    Touched,
+)
+from playhead.speed.statefile import StateFile
 
-FORMAT = 1
+__all__ = ["MicroBatch", "Progress", "StateStore"]
 
-_TABLES = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE epochs (
-    epoch INTEGER PRIMARY KEY, status TEXT NOT NULL, opened TEXT NOT NULL, sealed TEXT
-) STRICT;
-CREATE TABLE ranges (
-    epoch INTEGER NOT NULL, topic TEXT NOT NULL, partition INTEGER NOT NULL,
-    first_offset INTEGER NOT NULL, next_offset INTEGER NOT NULL,
-    PRIMARY KEY (epoch, topic, partition)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE states (
-    state TEXT PRIMARY KEY, since_epoch INTEGER NOT NULL, pruned_to INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE TABLE blocks (
-    block INTEGER PRIMARY KEY, state TEXT NOT NULL, epoch INTEGER NOT NULL, level INTEGER NOT NULL,
-    rows INTEGER NOT NULL, dimensions TEXT NOT NULL, crc32 INTEGER NOT NULL, body BLOB NOT NULL
-) STRICT;
-CREATE INDEX blocks_by_state ON blocks (state, epoch, level);
-CREATE TABLE topics (
-    topic TEXT PRIMARY KEY, max_event_time TEXT, events INTEGER NOT NULL,
-    duplicates INTEGER NOT NULL, late INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE TABLE windows (
-    view TEXT NOT NULL, window_start TEXT NOT NULL, status TEXT NOT NULL,
-    revision INTEGER NOT NULL, late INTEGER NOT NULL,
-    PRIMARY KEY (view, window_start)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE alerts (
-    alert_id TEXT NOT NULL, revision INTEGER NOT NULL, view TEXT NOT NULL,
-    window_start TEXT NOT NULL, window_end TEXT NOT NULL, level TEXT NOT NULL,
-    keys TEXT NOT NULL, detail TEXT NOT NULL, raised_at TEXT NOT NULL, published INTEGER NOT NULL,
-    PRIMARY KEY (alert_id, revision)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX alerts_by_publication ON alerts (published);
-"""
-
-
-@dataclass(frozen=True)
-class Position:
-    """Where the speed layer is in one topic: the open epoch's [first, next) by partition."""
-
-    first: dict[int, int]
-    next: dict[int, int]
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What has been seen of one topic."""
-
-    max_event_time: datetime | None = None
-    events: int = 0
-    duplicates: int = 0
-    late: int = 0
-
-
-@dataclass(frozen=True)
-class Touched:
-    """A window of a view that got events: `late` of them after it was final."""
-
-    view: str
-    start: datetime
-    late: int = 0
-
-
-@dataclass(frozen=True)
-class Alert:
-    """One raised alert; a late event may raise the next revision of it."""
-
-    alert_id: str
-    revision: int
-    view: str
-    window_start: datetime
-    window_end: datetime
-    level: str
-    keys: str
-    detail: str
-    raised_at: datetime
-
-
-@dataclass
-class MicroBatch:
-    """Everything that one trigger commits, at once."""
-
-    epoch: int
-    next_offsets: dict[str, dict[int, int]] = field(default_factory=dict)
-    states: list[tuple[str, pa.Table]] = field(default_factory=list)
-    dimensions: str = "{}"
-    progress: dict[str, Progress] = field(default_factory=dict)
-    windows: list[Touched] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class StateView:
-    """One state as it stood at one moment: what serving merges with the batch layer.
-
-    Attributes:
-        since_epoch: the first epoch whose events the state counts; None if it was never kept.
-        pruned_to: blocks up to this epoch are gone, because the batch layer covers them.
-        epochs: all epochs, ascending, with their status.
-        active: epochs that hold events of the state's topic.
-        blocks: (epoch, dimension versions, states) of every block.
-    """
-
-    since_epoch: int | None
-    pruned_to: int
-    epochs: tuple[tuple[int, str], ...]
-    active: tuple[int, ...]
-    blocks: tuple[tuple[int, str, pa.Table], ...]
-
-    @property
-    def open_epoch(self) -> int:
-        return self.epochs[-1][0] if self.epochs else 1
+_ALERT_COLUMNS = (
+    "alert_id, revision, view, window_start, window_end, level, keys, detail, raised_at"
+)
 
 
 class StateStore:
-    """The state file of a workspace.
+    """The state of a workspace.
+
+    Threads may share a store; each call takes its turn. Whoever writes takes `own` first.
 
     Args:
         path: made on first use.
 
-    A store may be used from several threads, one call at a time; writers take `own` first.
-
     Raises:
         WorkspaceError: the file was written by a newer Playhead.
+        StateError: it cannot be opened, or is something else.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._file = StateFile(path)
         self._owner: str | None = None
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        self._cache: dict[int, pa.Table] = {}
-        with self._write():
-            self._create()
-
-    def _create(self) -> None:
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        if version > FORMAT:
-            raise WorkspaceError(
-                f"{self._path} has format {version}, and this Playhead knows {FORMAT}",
-                hint="Use the newer Playhead that wrote it.",
-            )
-        if version == 0:
-            for statement in _TABLES.split(";"):
-                self._db.execute(statement)
-            self._db.execute("INSERT INTO epochs VALUES (1, 'open', ?, NULL)", (_now(),))
-            self._db.execute(f"PRAGMA user_version = {FORMAT}")
+        self._decoded: dict[str, dict[int, pa.Table]] = {}
 
     def close(self) -> None:
         """Close the file; the store cannot be used after it. May be called twice."""
-        self._db.close()
+        self._file.close()
+        self._decoded.clear()
 
     # -- ownership -----------------------------------------------------------------------
 
     def own(self) -> None:
         """Become the one writer: whoever owned the state before can commit no more."""
         self._owner = uuid.uuid4().hex
-        with self._write():
-            self._put("owner", self._owner)
+        with self._file.writing() as db:
+            _put(db, "owner", self._owner)
+
+    def beside(self) -> "StateStore":
+        """Another store on the same file that writes for the same owner; close it, too."""
+        store = StateStore(self._file.path)
+        store._owner = self._owner
+        return store
 
     @contextmanager
-    def _write(self, *, owned: bool = False) -> Iterator[sqlite3.Connection]:
-        """One transaction; with `owned`, refused if another process took the state over."""
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as error:
-            raise self._failed(error) from error
-        try:
-            if owned and self._get("owner") != self._owner:
+    def _owned(self) -> Iterator[sqlite3.Connection]:
+        """One transaction, refused if another process took the state over."""
+        with self._file.writing() as db:
+            if _get(db, "owner") != self._owner:
                 raise StateError(
-                    f"another speed layer took over {self._path}",
+                    f"another speed layer took over {self._file.path}",
                     hint="This one stops; nothing of its last micro-batch was kept.",
                 )
-            yield self._db
-            self._db.execute("COMMIT")
-        except BaseException as error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            if isinstance(error, sqlite3.Error):
-                raise self._failed(error) from error
-            raise
+            yield db
 
-    @contextmanager
-    def _read(self) -> Iterator[sqlite3.Connection]:
-        """Several reads of one moment."""
-        try:
-            self._db.execute("BEGIN")
-            yield self._db
-        except sqlite3.Error as error:
-            raise self._failed(error) from error
-        finally:
-            if self._db.in_transaction:
-                self._db.execute("COMMIT")
-
-    def _failed(self, error: sqlite3.Error) -> StateError:
-        return StateError(f"{self._path}: {error}", hint="Nothing of this step was kept.")
-
-    def _get(self, key: str) -> str | None:
-        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return None if row is None else str(row[0])
-
-    def _put(self, key: str, value: str) -> None:
-        self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
-
-    # -- reading -------------------------------------------------------------------------
+    # -- where the layer is --------------------------------------------------------------
 
     def epochs(self) -> list[tuple[int, str]]:
-        """(epoch, "open" | "sealing" | "sealed"), ascending; the last one is open."""
-        return self._db.execute("SELECT epoch, status FROM epochs ORDER BY epoch").fetchall()
+        """(epoch, "open" | "sealing" | "sealed"), ascending; the last one is open.
+
+        Epochs that the batch layer has long covered are left out.
+        """
+        return self._file.rows("SELECT epoch, status FROM epochs ORDER BY epoch")
 
     def open_epoch(self) -> int:
         """The epoch that new events go to."""
-        return int(self._db.execute("SELECT MAX(epoch) FROM epochs").fetchone()[0])
+        ((epoch,),) = self._file.rows("SELECT MAX(epoch) FROM epochs")
+        return int(epoch)
 
     def sealed_epoch(self) -> int:
         """The last epoch E such that all epochs up to E are in the lake; 0 for none."""
-        row = self._db.execute(
-            "SELECT MIN(epoch) FROM epochs WHERE status <> 'sealed'"
-        ).fetchone()
-        return int(row[0]) - 1
+        ((epoch,),) = self._file.rows("SELECT MIN(epoch) FROM epochs WHERE status <> 'sealed'")
+        return int(epoch) - 1
 
     def position(self, topic: str) -> Position:
         """Where the open epoch stands in a topic; partitions never read are missing."""
-        return self._range(topic, self.open_epoch())
+        with self._file.reading():
+            return self.range_of(self.open_epoch()).get(topic, Position({}, {}))
 
     def range_of(self, epoch: int) -> dict[str, Position]:
         """[first, next) by topic and partition of one epoch."""
-        rows = self._db.execute("SELECT DISTINCT topic FROM ranges WHERE epoch = ?", (epoch,))
-        return {topic: self._range(topic, epoch) for (topic,) in rows.fetchall()}
-
-    def _range(self, topic: str, epoch: int) -> Position:
-        rows = self._db.execute(
-            "SELECT partition, first_offset, next_offset FROM ranges WHERE topic = ? AND epoch = ?",
-            (topic, epoch),
-        ).fetchall()
-        return Position({p: first for p, first, _ in rows}, {p: last for p, _, last in rows})
+        rows = self._file.rows(
+            "SELECT topic, partition, first_offset, next_offset FROM ranges WHERE epoch = ?", epoch
+        )
+        found: dict[str, Position] = {}
+        for topic, partition, first, after in rows:
+            position = found.setdefault(topic, Position({}, {}))
+            position.first[partition] = first
+            position.next[partition] = after
+        return found
 
     def unsealed(self, topic: str) -> dict[int, tuple[int, int]]:
         """[first, next) by partition of the events in state that are not in the lake yet."""
-        rows = self._db.execute(
+        rows = self._file.rows(
             "SELECT partition, MIN(first_offset), MAX(next_offset) FROM ranges JOIN epochs USING "
             "(epoch) WHERE topic = ? AND status <> 'sealed' GROUP BY partition",
-            (topic,),
+            topic,
         )
-        return {partition: (first, last) for partition, first, last in rows.fetchall()}
+        return {partition: (first, last) for partition, first, last in rows}
 
     def progress(self) -> dict[str, Progress]:
         """What has been seen, by topic."""
-        rows = self._db.execute("SELECT * FROM topics").fetchall()
-        return {r[0]: Progress(_time(r[1]), *r[2:]) for r in rows}
+        rows = self._file.rows("SELECT topic, max_event_time, events, duplicates, late FROM topics")
+        return {topic: Progress(_time(newest), *counts) for topic, newest, *counts in rows}
 
-    def snapshot(self, state: str, topic: str) -> StateView:
-        """One state, consistent at one moment, blocks decoded (and kept for the next call)."""
-        with self._read() as db:
+    # -- what serving reads --------------------------------------------------------------
+
+    def head(self, state: str, topic: str) -> StateView:
+        """What one state holds, without its blocks."""
+        with self._file.reading() as db:
             row = db.execute(
                 "SELECT since_epoch, pruned_to FROM states WHERE state = ?", (state,)
             ).fetchone()
-            epochs = tuple(self.epochs())
             active = db.execute(
-                "SELECT DISTINCT epoch FROM ranges WHERE topic = ? AND next_offset > first_offset "
-                "ORDER BY epoch", (topic,)
-            ).fetchall()  # fmt: skip
-            heads = db.execute(
-                "SELECT block, epoch, dimensions FROM blocks WHERE state = ? ORDER BY block",
+                "SELECT epoch, status, COALESCE(MAX(load_id), 0) FROM ranges JOIN epochs "
+                "USING (epoch) LEFT JOIN loads USING (epoch, topic) "
+                "WHERE topic = ? AND next_offset > first_offset GROUP BY epoch ORDER BY epoch",
+                (topic,),
+            ).fetchall()
+            made = db.execute(
+                "SELECT DISTINCT epoch, dimensions FROM blocks WHERE state = ? ORDER BY 1, 2",
                 (state,),
             ).fetchall()
-            blocks = tuple((e, d, self._block(b)) for b, e, d in heads)
-        since, pruned = row if row else (None, 0)
-        return StateView(since, pruned, epochs, tuple(e for (e,) in active), blocks)
+        since, pruned = row or (None, 0)
+        return StateView(since, pruned, tuple(Active(*a) for a in active), tuple(made))
 
-    def _block(self, block: int) -> pa.Table:
-        """A block's table; decoded once, since blocks never change."""
-        if block not in self._cache:
-            crc, body = self._db.execute(
-                "SELECT crc32, body FROM blocks WHERE block = ?", (block,)
-            ).fetchone()
-            self._cache[block] = decode(body, crc, f"{self._path}: state block {block}")
-        return self._cache[block]
+    def snapshot(self, state: str, topic: str) -> tuple[StateView, list[Block]]:
+        """One state with its blocks, all as they stood at one moment.
 
-    def forget_missing_blocks(self) -> None:
-        """Drop decoded blocks that compaction or pruning has removed."""
-        present = {b for (b,) in self._db.execute("SELECT block FROM blocks").fetchall()}
-        for block in [b for b in self._cache if b not in present]:
-            del self._cache[block]
+        Blocks never change, so what is decoded is kept until the block is gone.
+        """
+        with self._file.reading() as db:
+            view = self.head(state, topic)
+            heads = db.execute(
+                "SELECT block, epoch FROM blocks WHERE state = ? ORDER BY block", (state,)
+            ).fetchall()
+            known = self._decoded.get(state, {})
+            tables = {b: known[b] if b in known else self._decode(db, b) for b, _ in heads}
+            self._decoded[state] = tables
+        return view, [Block(epoch, tables[block]) for block, epoch in heads]
+
+    def _decode(self, db: sqlite3.Connection, block: int) -> pa.Table:
+        crc, body = db.execute(
+            "SELECT crc32, body FROM blocks WHERE block = ?", (block,)
+        ).fetchone()
+        return decode(body, crc, f"{self._file.path}: state block {block}")
 
     def windows(self, view: str) -> list[tuple[datetime, str, int, int]]:
         """(start, "open" | "final" | "revised", revision, late events) of windows of note."""
-        rows = self._db.execute(
+        rows = self._file.rows(
             "SELECT window_start, status, revision, late FROM windows WHERE view = ? "
-            "ORDER BY window_start", (view,)
-        ).fetchall()  # fmt: skip
+            "ORDER BY window_start",
+            view,
+        )
         return [(datetime.fromisoformat(start), *rest) for start, *rest in rows]
 
     def alerts(self, *, unpublished: bool = False) -> list[Alert]:
         """Alerts raised, oldest first."""
         where = "WHERE published = 0" if unpublished else ""
-        rows = self._db.execute(
-            "SELECT alert_id, revision, view, window_start, window_end, level, keys, detail, "
-            f"raised_at FROM alerts {where} ORDER BY raised_at, window_start, alert_id, revision"
-        ).fetchall()
-        return [
-            Alert(r[0], r[1], r[2], _at(r[3]), _at(r[4]), r[5], r[6], r[7], _at(r[8]))
-            for r in rows
-        ]
+        rows = self._file.rows(
+            f"SELECT {_ALERT_COLUMNS} FROM alerts {where} "
+            "ORDER BY raised_at, window_start, alert_id, revision"
+        )
+        return [_alert(row) for row in rows]
 
-    # -- writing -------------------------------------------------------------------------
+    # -- which states are kept -----------------------------------------------------------
 
     def register(self, states: Iterable[str]) -> int:
-        """Keep these states from the open epoch on, which must not hold events yet if one is new.
+        """Keep these states from the open epoch on.
 
         Returns:
             How many were new.
+
+        Raises:
+            StateError: one is new and the open epoch holds events already, so it would miss them.
         """
-        with self._write(owned=True) as db:
-            known = {s for (s,) in db.execute("SELECT state FROM states").fetchall()}
+        with self._owned() as db:
+            known = self.registered()
             new = [state for state in states if state not in known]
             epoch = self.open_epoch()
-            db.executemany(
-                "INSERT INTO states VALUES (?, ?, 0)", [(state, epoch) for state in new]
-            )
+            if new and any(p.holds_events for p in self.range_of(epoch).values()):
+                raise StateError(f"epoch {epoch} holds events, so {new[0]} would miss them")
+            db.executemany("INSERT INTO states VALUES (?, ?, 0)", [(state, epoch) for state in new])
         return len(new)
 
     def unregister(self, states: Iterable[str]) -> None:
         """Keep these states no longer: their view is gone, changed or cannot run."""
-        with self._write(owned=True) as db:
-            for state in states:
-                db.execute("DELETE FROM blocks WHERE state = ?", (state,))
-                db.execute("DELETE FROM states WHERE state = ?", (state,))
+        gone = [(state,) for state in states]
+        with self._owned() as db:
+            db.executemany("DELETE FROM blocks WHERE state = ?", gone)
+            db.executemany("DELETE FROM states WHERE state = ?", gone)
 
     def registered(self) -> set[str]:
         """States that are kept."""
-        return {s for (s,) in self._db.execute("SELECT state FROM states").fetchall()}
+        return {state for (state,) in self._file.rows("SELECT state FROM states")}
+
+    # -- a micro-batch -------------------------------------------------------------------
 
     def commit(self, batch: MicroBatch) -> None:
         """Commit a micro-batch: offsets, states, progress and windows, all or nothing.
@@ -363,7 +234,7 @@ class StateStore:
             StateError: another process owns the state, or the disk refused; nothing was kept.
         """
         encoded = [(state, table.num_rows, *encode(table)) for state, table in batch.states]
-        with self._write(owned=True) as db:
+        with self._owned() as db:
             for topic, offsets in batch.next_offsets.items():
                 db.executemany(
                     "UPDATE ranges SET next_offset = ? WHERE epoch = ? AND topic = ? "
@@ -373,139 +244,193 @@ class StateStore:
             db.executemany(
                 "INSERT INTO blocks (state, epoch, level, rows, dimensions, crc32, body) "
                 "VALUES (?, ?, 0, ?, ?, ?, ?)",
-                [(s, batch.epoch, rows, batch.dimensions, crc, body)
-                 for s, rows, body, crc in encoded],
-            )  # fmt: skip
+                [
+                    (state, batch.epoch, rows, batch.dimensions, crc, body)
+                    for state, rows, body, crc in encoded
+                ],
+            )
+            db.executemany(
+                "INSERT OR IGNORE INTO loads VALUES (?, ?, ?)",
+                [(batch.epoch, topic, load) for topic, load in batch.loads.items()],
+            )
             for topic, seen in batch.progress.items():
-                self._add_progress(topic, seen)
-            self._touch(batch.windows)
-
-    def _add_progress(self, topic: str, seen: Progress) -> None:
-        self._db.execute(
-            "INSERT INTO topics VALUES (?, ?, ?, ?, ?) ON CONFLICT (topic) DO UPDATE SET "
-            "max_event_time = MAX(COALESCE(max_event_time, ''), excluded.max_event_time), "
-            "events = events + excluded.events, duplicates = duplicates + excluded.duplicates, "
-            "late = late + excluded.late",
-            (topic, _text(seen.max_event_time), seen.events, seen.duplicates, seen.late),
-        )
-
-    def _touch(self, windows: Sequence[Touched]) -> None:
-        self._db.executemany(
-            "INSERT INTO windows VALUES (?, ?, ?, 0, ?) "
-            "ON CONFLICT (view, window_start) DO UPDATE SET late = late + excluded.late, "
-            "status = CASE WHEN status = 'open' THEN 'open' ELSE 'revised' END",
-            [
-                (w.view, w.start.isoformat(" "), "revised" if w.late else "open", w.late)
-                for w in windows
-            ],
-        )
+                _add_progress(db, topic, seen)
+            _touch(db, batch.windows)
 
     def begin(self, positions: Mapping[str, Mapping[int, int]]) -> None:
         """Note where new topics or partitions start in the open epoch."""
-        epoch = self.open_epoch()
-        with self._write(owned=True) as db:
+        with self._owned() as db:
+            epoch = self.open_epoch()
             db.executemany(
                 "INSERT OR IGNORE INTO ranges VALUES (?, ?, ?, ?, ?)",
-                [(epoch, topic, p, first, first)
-                 for topic, offsets in positions.items() for p, first in offsets.items()],
-            )  # fmt: skip
+                [
+                    (epoch, topic, partition, first, first)
+                    for topic, offsets in positions.items()
+                    for partition, first in offsets.items()
+                ],
+            )
+
+    # -- epochs --------------------------------------------------------------------------
 
     def cut(self) -> int | None:
         """Close the open epoch for sealing and open the next; None if it holds no events."""
-        epoch = self.open_epoch()
-        with self._write(owned=True) as db:
-            (events,) = db.execute(
-                "SELECT COALESCE(SUM(next_offset - first_offset), 0) FROM ranges WHERE epoch = ?",
-                (epoch,),
-            ).fetchone()
-            if events == 0:
+        with self._owned() as db:
+            epoch = self.open_epoch()
+            if not any(p.holds_events for p in self.range_of(epoch).values()):
                 return None
             db.execute("UPDATE epochs SET status = 'sealing' WHERE epoch = ?", (epoch,))
             db.execute("INSERT INTO epochs VALUES (?, 'open', ?, NULL)", (epoch + 1, _now()))
             db.execute(
                 "INSERT INTO ranges SELECT ?, topic, partition, next_offset, next_offset "
-                "FROM ranges WHERE epoch = ?", (epoch + 1, epoch)
-            )  # fmt: skip
+                "FROM ranges WHERE epoch = ?",
+                (epoch + 1, epoch),
+            )
         return epoch
 
     def sealed(self, epoch: int) -> None:
         """Note that the epoch's events are in the lake."""
-        with self._write(owned=True) as db:
+        with self._owned() as db:
             db.execute(
                 "UPDATE epochs SET status = 'sealed', sealed = ? WHERE epoch = ?", (_now(), epoch)
             )
 
-    def mergeable(self, state: str, *, fan_in: int) -> list[tuple[int, int, list[int]]]:
-        """(epoch, level, blocks) with at least `fan_in` blocks of one level to compact."""
-        rows = self._db.execute(
-            "SELECT epoch, level, GROUP_CONCAT(block) FROM blocks WHERE state = ? "
-            "GROUP BY epoch, level, dimensions HAVING COUNT(*) >= ?", (state, fan_in)
-        ).fetchall()  # fmt: skip
-        return [(epoch, level, [int(b) for b in text.split(",")]) for epoch, level, text in rows]
+    def rebase(self, last: Mapping[str, tuple[int, Position]]) -> None:
+        """Start over after the epochs that the lake holds, when they are ahead of this state.
+
+        States lose their blocks: what the batch layer has not covered is a gap until it has.
+
+        Args:
+            last: by topic, the last epoch with events of it and where that epoch stood.
+        """
+        newest = max(epoch for epoch, _ in last.values())
+        now = _now()
+        with self._owned() as db:
+            for table in ("blocks", "states", "epochs", "ranges", "loads"):
+                db.execute(f"DELETE FROM {table}")
+            held = sorted({newest, *(epoch for epoch, _ in last.values())})
+            db.executemany(
+                "INSERT INTO epochs VALUES (?, 'sealed', ?, ?)", [(e, now, now) for e in held]
+            )
+            db.execute("INSERT INTO epochs VALUES (?, 'open', ?, NULL)", (newest + 1, now))
+            for topic, (epoch, at) in last.items():
+                for partition, first in at.first.items():
+                    after = at.next[partition]
+                    db.executemany(
+                        "INSERT INTO ranges VALUES (?, ?, ?, ?, ?)",
+                        [
+                            (epoch, topic, partition, first, after),
+                            (newest + 1, topic, partition, after, after),
+                        ],
+                    )
+
+    # -- compaction ----------------------------------------------------------------------
+
+    def mergeable(self, state: str, *, fan_in: int) -> list[Mergeable]:
+        """Blocks to compact: of the open epoch `fan_in` of one level, of a closed one all."""
+        rows = self._file.rows(
+            "SELECT epoch, MAX(level), GROUP_CONCAT(block) FROM blocks, "
+            "(SELECT MAX(epoch) AS open FROM epochs) WHERE state = ? "
+            "GROUP BY epoch, dimensions, CASE WHEN epoch = open THEN level END "
+            "HAVING COUNT(*) >= CASE WHEN epoch = open THEN ? ELSE 2 END ORDER BY epoch",
+            state,
+            fan_in,
+        )
+        return [Mergeable(e, level, tuple(map(int, text.split(",")))) for e, level, text in rows]
 
     def tables(self, blocks: Sequence[int]) -> list[pa.Table]:
-        """The tables of some blocks."""
-        with self._read():
-            return [self._block(block) for block in blocks]
+        """The states of some blocks, without those that are gone meanwhile."""
+        with self._file.reading() as db:
+            return [self._decode(db, block) for block in self._present(db, blocks)]
 
-    def replace(self, blocks: Sequence[int], merged: pa.Table, level: int) -> None:
-        """Put one merged block of the next level in the place of several of one epoch."""
+    def _present(self, db: sqlite3.Connection, blocks: Sequence[int]) -> list[int]:
+        rows = db.execute(
+            "SELECT block FROM blocks WHERE block IN (SELECT value FROM json_each(?))",
+            (json.dumps(list(blocks)),),
+        )
+        return [block for (block,) in rows.fetchall()]
+
+    def replace(self, blocks: Sequence[int], merged: pa.Table, level: int) -> bool:
+        """Put one merged block of `level` in the place of several of one epoch.
+
+        Returns:
+            False if one of them is gone (a batch run covers its epoch): nothing was changed.
+        """
         body, crc = encode(merged)
-        marks = ",".join("?" * len(blocks))
-        with self._write(owned=True) as db:
+        with self._owned() as db:
+            if len(self._present(db, blocks)) < len(blocks):
+                return False
             state, epoch, dimensions = db.execute(
                 "SELECT state, epoch, dimensions FROM blocks WHERE block = ?", (blocks[0],)
             ).fetchone()
-            db.execute(f"DELETE FROM blocks WHERE block IN ({marks})", tuple(blocks))
+            db.executemany("DELETE FROM blocks WHERE block = ?", [(b,) for b in blocks])
             db.execute(
                 "INSERT INTO blocks (state, epoch, level, rows, dimensions, crc32, body) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (state, epoch, level, merged.num_rows, dimensions, crc, body),
             )
-        for block in blocks:
-            self._cache.pop(block, None)
+        return True
 
     def prune(self, state: str, epoch: int) -> int:
-        """Drop the state's blocks up to an epoch that the batch layer covers; how many."""
-        with self._write() as db:
+        """Drop the state's blocks up to an epoch that the batch layer covers; how many.
+
+        Epochs that every kept state has from the batch layer are forgotten.
+        """
+        with self._file.writing() as db:
             gone = db.execute(
                 "DELETE FROM blocks WHERE state = ? AND epoch <= ?", (state, epoch)
             ).rowcount
             db.execute(
                 "UPDATE states SET pruned_to = MAX(pruned_to, ?) WHERE state = ?", (epoch, state)
             )
+            for table in ("ranges", "loads", "epochs"):
+                db.execute(
+                    f"DELETE FROM {table} WHERE epoch <= (SELECT MIN(pruned_to) FROM states) "
+                    "AND epoch < (SELECT MIN(epoch) FROM epochs WHERE status <> 'sealed')"
+                )
         return int(gone)
 
-    def finish_windows(self, view: str, before: datetime) -> list[tuple[datetime, int]]:
-        """Windows of a view that start before `before` and are open or revised."""
-        rows = self._db.execute(
-            "SELECT window_start, revision FROM windows WHERE view = ? AND window_start < ? "
-            "AND status <> 'final' ORDER BY window_start",
-            (view, before.isoformat(" ")),
-        ).fetchall()
-        return [(datetime.fromisoformat(start), revision) for start, revision in rows]
+    # -- windows and alerts --------------------------------------------------------------
+
+    def finish_windows(
+        self, view: str, before: datetime, *, limit: int = 1_000_000
+    ) -> list[datetime]:
+        """Windows of a view that start before `before` and are open or revised, oldest first."""
+        rows = self._file.rows(
+            "SELECT window_start FROM windows WHERE view = ? AND window_start < ? "
+            "AND status <> 'final' ORDER BY window_start LIMIT ?",
+            view,
+            before.isoformat(" "),
+            limit,
+        )
+        return [datetime.fromisoformat(start) for (start,) in rows]
+
+    def raised(self, view: str, windows: Sequence[datetime]) -> dict[datetime, set[str]]:
+        """Ids of the alerts that were raised before in some windows, by window."""
+        rows = self._file.rows(
+            "SELECT DISTINCT window_start, alert_id FROM alerts WHERE view = ? "
+            "AND window_start IN (SELECT value FROM json_each(?))",
+            view,
+            json.dumps([_text(window) for window in windows]),
+        )
+        found: dict[datetime, set[str]] = {}
+        for start, alert_id in rows:
+            found.setdefault(datetime.fromisoformat(start), set()).add(alert_id)
+        return found
 
     def raise_alerts(
         self, view: str, windows: Sequence[datetime], alerts: Sequence[Alert]
     ) -> list[Alert]:
         """Mark windows final and keep their alerts, each once per change; those that are new."""
         new = []
-        with self._write(owned=True) as db:
+        with self._owned() as db:
             for alert in alerts:
                 last = db.execute(
                     "SELECT revision, level, detail FROM alerts WHERE alert_id = ? "
-                    "ORDER BY revision DESC LIMIT 1", (alert.alert_id,)
-                ).fetchone()  # fmt: skip
-                if last is not None and (last[1], last[2]) == (alert.level, alert.detail):
-                    continue
-                revision = 0 if last is None else last[0] + 1
-                db.execute(
-                    "INSERT INTO alerts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
-                    (alert.alert_id, revision, view, _text(alert.window_start),
-                     _text(alert.window_end), alert.level, alert.keys, alert.detail,
-                     _text(alert.raised_at)),
-                )  # fmt: skip
-                new.append(Alert(**{**vars(alert), "revision": revision}))
+                    "ORDER BY revision DESC LIMIT 1",
+                    (alert.alert_id,),
+                ).fetchone()
+                if last is None or (last[1], last[2]) != (alert.level, alert.detail):
+                    new.append(_insert_alert(db, alert, 0 if last is None else last[0] + 1))
             db.executemany(
                 "UPDATE windows SET revision = revision + (status = 'revised'), status = 'final' "
                 "WHERE view = ? AND window_start = ?",
@@ -518,17 +443,66 @@ class StateStore:
 
     def published(self, alerts: Sequence[Alert], offsets: Mapping[int, int]) -> None:
         """Note that alerts are in the event log, which now ends at `offsets`."""
-        with self._write(owned=True) as db:
+        with self._owned() as db:
             db.executemany(
                 "UPDATE alerts SET published = 1 WHERE alert_id = ? AND revision = ?",
                 [(a.alert_id, a.revision) for a in alerts],
             )
-            self._put("alerts_published_to", json.dumps(offsets))
+            _put(db, "alerts_published_to", json.dumps(offsets))
 
     def published_to(self) -> dict[int, int]:
         """End offsets of the alerts topic when alerts were last noted as published."""
-        found = json.loads(self._get("alerts_published_to") or "{}")
+        with self._file.reading() as db:
+            found = json.loads(_get(db, "alerts_published_to") or "{}")
         return {int(partition): int(offset) for partition, offset in found.items()}
+
+
+def _get(db: sqlite3.Connection, key: str) -> str | None:
+    row = db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def _put(db: sqlite3.Connection, key: str, value: str) -> None:
+    db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
+
+def _add_progress(db: sqlite3.Connection, topic: str, seen: Progress) -> None:
+    db.execute(
+        "INSERT INTO topics VALUES (?, ?, ?, ?, ?) ON CONFLICT (topic) DO UPDATE SET "
+        "max_event_time = NULLIF(MAX(COALESCE(max_event_time, ''), "
+        "COALESCE(excluded.max_event_time, '')), ''), "
+        "events = events + excluded.events, duplicates = duplicates + excluded.duplicates, "
+        "late = late + excluded.late",
+        (topic, _text(seen.max_event_time), seen.events, seen.duplicates, seen.late),
+    )
+
+
+def _touch(db: sqlite3.Connection, windows: Sequence[Touched]) -> None:
+    db.executemany(
+        "INSERT INTO windows VALUES (?, ?, ?, 0, ?) "
+        "ON CONFLICT (view, window_start) DO UPDATE SET late = late + excluded.late, "
+        "status = CASE WHEN status = 'open' AND excluded.late = 0 THEN 'open' ELSE 'revised' END",
+        [
+            (w.view, w.start.isoformat(" "), "revised" if w.late else "open", w.late)
+            for w in windows
+        ],
+    )
+
+
+def _insert_alert(db: sqlite3.Connection, alert: Alert, revision: int) -> Alert:
+    new = Alert(**{**vars(alert), "revision": revision})
+    db.execute(
+        f"INSERT INTO alerts ({_ALERT_COLUMNS}, published) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
+        tuple(_text(v) if isinstance(v, datetime) else v for v in vars(new).values()),
+    )
+    return new
+
+
+def _alert(row: Sequence[str]) -> Alert:
+    alert_id, revision, view, start, end, level, keys, detail, raised_at = row
+    times = (datetime.fromisoformat(text) for text in (start, end, raised_at))
+    start_time, end_time, raised = times
+    return Alert(alert_id, int(revision), view, start_time, end_time, level, keys, detail, raised)
 
 
 def _now() -> str:
@@ -541,7 +515,3 @@ def _text(time: datetime | None) -> str | None:
 
 def _time(text: str | None) -> datetime | None:
     return None if not text else datetime.fromisoformat(text)
-
-
-def _at(text: Any) -> datetime:
-    return datetime.fromisoformat(text)

@@ -1,17 +1,16 @@
 """Windows of event time: which ones a micro-batch touched, and which ones are final."""
 
-from calendar import monthrange
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import duckdb
 
-from playhead.speed.state import Touched
+from playhead.speed.records import Touched
 from playhead.views import View
 from playhead.views.leaf import Leaf, Window
 
 _MONTHS = {"month": 1, "quarter": 3, "year": 12}
+_FIRST, _LAST = datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59, 999_999)
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class WindowedView:
             f"SELECT CAST({key} AS TIMESTAMP) AS w, COUNT(*) FROM {events} {where} "
             "GROUP BY w HAVING w IS NOT NULL"
         ).fetchall()
-        final = self.final_before(watermark) if watermark else datetime.min
+        final = self.final_before(watermark) if watermark else _FIRST
         return [Touched(self.view.name, w, n if w < final else 0) for w, n in rows]
 
 
@@ -51,22 +50,34 @@ def windowed_views(views: list[View]) -> list[WindowedView]:
 
 
 def minus(time: datetime, window: Window) -> datetime:
-    """`time` less the width of the window."""
-    if window.fixed is not None:
-        return time - window.fixed
-    months = time.year * 12 + time.month - 1 - window.width * _MONTHS[window.unit]
-    year, month = divmod(months, 12)
-    day = min(time.day, monthrange(year, month + 1)[1])
-    return time.replace(year=year, month=month + 1, day=day)
+    """`time` less the width of the window: what starts by then has ended by `time`.
+
+    The first instant of the calendar where that lies before it.
+    """
+    try:
+        if window.fixed is not None:
+            return time - window.fixed
+        first = time.replace(day=1)
+        return _months_on(first, -window.width * _MONTHS[window.unit])
+    except (OverflowError, ValueError):
+        return _FIRST
+
+
+def watermark_of(newest: datetime, delay: timedelta) -> datetime:
+    """The watermark when `newest` is the highest event time seen."""
+    return newest - delay if newest - _FIRST > delay else _FIRST
 
 
 def end_of(start: datetime, window: Window) -> datetime:
-    """The end, exclusive, of the window that starts at `start`."""
-    if window.fixed is not None:
-        return start + window.fixed
-    months = start.year * 12 + start.month - 1 + window.width * _MONTHS[window.unit]
-    year, month = divmod(months, 12)
-    return start.replace(year=year, month=month + 1)
+    """The end, exclusive, of the window that starts at `start`, within the calendar."""
+    try:
+        if window.fixed is not None:
+            return start + window.fixed
+        return _months_on(start, window.width * _MONTHS[window.unit])
+    except (OverflowError, ValueError):
+        return _LAST
 
 
-Finalised = Callable[[View, list[datetime]], None]
+def _months_on(time: datetime, months: int) -> datetime:
+    year, month = divmod(time.year * 12 + time.month - 1 + months, 12)
+    return time.replace(year=year, month=month + 1)

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import pyarrow as pa
 
@@ -11,7 +12,7 @@ from playhead.speed.enrich import Enricher
 from playhead.views import View
 from playhead.views.leaf import Leaf
 
-Batch = pa.Table | Mapping[str, pa.Table]
+Batch: TypeAlias = "pa.Table | Mapping[str, pa.Table]"
 
 
 def evaluate(

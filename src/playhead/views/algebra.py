@@ -15,6 +15,7 @@ partial expressions, `final` the result over the merged columns: one formula ser
 | COUNT(DISTINCT x) | the values themselves, one tagged row each | their number |
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -68,9 +69,15 @@ class Aggregate:
 def best_of(order: str, value: str) -> str:
     """A struct that compares by `order`, then by `value`; NULL unless both are there."""
     return (
-        f"CASE WHEN {order} IS NOT NULL AND {value} IS NOT NULL "
+        f"CASE WHEN {is_known(order)} AND {is_known(value)} "
         f"THEN {{'y': {order}, 'x': {value}}} END"
     )
+
+
+def is_known(sql: str) -> str:
+    """The condition that an expression is not NULL."""
+    operand = sql if re.fullmatch(r'[\w."]+', sql) else f"({sql})"
+    return f"{operand} IS NOT NULL"
 
 
 def ratio(numerator: str, denominator: str) -> str:
@@ -80,7 +87,8 @@ def ratio(numerator: str, denominator: str) -> str:
 
 def normal(sql: str, kind: str) -> str:
     """`sql` with one representation for each value: -0.0 becomes 0.0."""
-    return f"({sql} + 0)" if kind in FLOATS else sql
+    plain = kind not in FLOATS or re.fullmatch(r'\([\w."]+ \+ 0\)', sql)
+    return sql if plain else f"({sql} + 0)"
 
 
 def split_filter(node: exp.Expr) -> tuple[exp.Expr, exp.Expr | None]:

@@ -4,7 +4,6 @@ The lowest GROUP BY over events (a leaf) becomes state; everything above it is t
 which both `full` and `final` share word for word.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -15,9 +14,10 @@ from sqlglot.optimizer.qualify import qualify
 from sqlglot.optimizer.scope import Scope, build_scope, traverse_scope
 
 from playhead.errors import ViewError, ViewSyntaxError
-from playhead.views.binder import Binder, reserved_words
+from playhead.views.binder import Binder, quote
 from playhead.views.functions import is_session_window, refuse
 from playhead.views.grammar import check_grammar
+from playhead.views.kinds import FLOATS, one_zero
 from playhead.views.leaf import Leaf, Window
 from playhead.views.leaves import build_leaf, refuse_session
 from playhead.views.prepare import (
@@ -129,7 +129,7 @@ class _Compilation:
         self, tree: exp.Query, relations: Mapping[str, Relation], binder: Binder
     ) -> None:
         self._names = [s.output_name for s in tree.selects]
-        self._tree: exp.Expr = tree
+        self._tree = tree
         self._relations = dict(relations)
         self._binder = binder
         self._rows: dict[int, EventRows] = {}
@@ -207,8 +207,10 @@ class _Compilation:
                 if rows := self._rows.get(id(source.expression)):
                     found[alias] = rows
             elif (r := self._relations.get(source.name.lower())) and r.kind == "topic":
-                columns = {n: exp.column(n) for n in self._binder.columns(r.name)}
-                columns = {name.lower(): node for name, node in columns.items()}
+                columns: dict[str, exp.Expr] = {}
+                for name, kind in self._binder.columns(r.name).items():
+                    column = exp.column(name)
+                    columns[name.lower()] = one_zero(column) if kind in FLOATS else column
                 found[alias] = EventRows(r.name, columns)
         return found
 
@@ -331,16 +333,17 @@ def _window_of(skeleton: exp.Expr, leaves: tuple[Leaf, ...]) -> Window | None:
 def quote_where_needed(tree: exp.Expr) -> None:
     """Quote exactly the identifiers that need it, so that plans read well."""
     for identifier in tree.find_all(exp.Identifier):
-        name = identifier.name
-        plain = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) and name.lower() not in reserved_words()
-        identifier.set("quoted", not plain)
+        identifier.set("quoted", quote(identifier.name) != identifier.name)
 
 
 def _fill(skeleton: exp.Expr, leaves: Mapping[str, str]) -> str:
     """The skeleton's SQL with each leaf's relation replaced by the leaf's query."""
     tree = skeleton.copy()
-    for table in list(tree.find_all(exp.Table)):
-        if query := leaves.get(table.name):
-            table.replace(sqlglot.parse_one(f"({query})", dialect="duckdb").as_(table.alias))
+    for table in tree.find_all(exp.Table):
+        if table.name in leaves:
+            table.set("this", exp.to_identifier(f"<{table.name}>", quoted=True))
     quote_where_needed(tree)
-    return tree.sql(dialect="duckdb", pretty=True)
+    text = tree.sql(dialect="duckdb", pretty=True)
+    for name, query in leaves.items():
+        text = text.replace(f'"<{name}>"', f"(\n{query}\n)")
+    return text

@@ -227,7 +227,7 @@ def _check_table(node: exp.Expr) -> None:
 
 
 def _check_join(node: exp.Expr) -> None:
-    if node.method in ("ASOF", "POSITIONAL"):
+    if isinstance(node, exp.Join) and node.method in ("ASOF", "POSITIONAL"):
         raise refuse(node, f"{node.method} JOIN", "engines lack it", "an equality on a key")
 
 

@@ -18,3 +18,12 @@ def is_exact(kind: str) -> bool:
 def scale_of(kind: str) -> int:
     """Digits after the point of an exact type."""
     return int(kind.rstrip(")").split(",")[1]) if kind.startswith("DECIMAL") else 0
+
+
+def one_zero(node: exp.Expr) -> exp.Expr:
+    """A floating-point expression whose -0.0 is 0.0.
+
+    It also keeps DuckDB from handing a comparison down to a scan of Arrow data, where NaN is
+    less than nothing, while it is the greatest number everywhere else.
+    """
+    return exp.paren(exp.Add(this=node.copy(), expression=exp.Literal.number(0)))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from playhead.views.algebra import Aggregate
+from playhead.views.algebra import Aggregate, is_known, normal
 from playhead.views.binder import quote
 from playhead.views.rows import Lookup, wide_sql
 
@@ -170,8 +170,7 @@ class Leaf:
     def final(self) -> str:
         """The merged state, read under the leaf's name -> keys and aggregates."""
         if self.latest is not None:
-            columns = ", ".join(quote(name) for name, _ in self.keys)
-            return f"SELECT {columns} FROM {quote(self.name)}"
+            return f"SELECT {', '.join(self._outputs({}))}\nFROM {quote(self.name)}"
         source = quote(self.name)
         if self.distincts:
             group = [quote(key) for key in self.key_columns]
@@ -226,7 +225,7 @@ class Leaf:
             if name == value:
                 items.append(f"{sql} AS {quote(name)}")
                 group.append(sql)
-                conditions.append(f"{sql} IS NOT NULL")
+                conditions.append(is_known(sql))
             else:
                 items.append(f"{self._null(name)} AS {quote(name)}")
         for columns, partials, *_ in self.components:
@@ -255,13 +254,14 @@ class Leaf:
         return {
             name: f"COALESCE({quote(name)}, 0)"
             if a.distinct is not None
-            else a.result(tuple(quote(c) for c in self._columns_of(a)))
+            else a.result(tuple(normal(quote(c), self.types[c]) for c in self._columns_of(a)))
             for name, a in self.aggregates
         }
 
     def _outputs(self, results: Mapping[str, str]) -> list[str]:
         """SELECT items: plain keys, the session as a struct [start, end), then aggregates."""
-        items = [quote(name) for name, _ in self.keys]
+        read = ((normal(quote(n), self.types.get(n, "")), quote(n)) for n, _ in self.keys)
+        items = [name if sql == name else f"{sql} AS {name}" for sql, name in read]
         if self.session:
             end = f"{SESSION_END} + {self.session.gap}"
             struct = f"{{'start': {SESSION_START}, 'end': {end}}}"
@@ -319,5 +319,5 @@ def _sessionize(rows: str, keys: list[str], start: str, end: str, gap: str) -> s
         f"(SELECT *, MIN({start}) OVER ({numbered}) AS {SESSION_START}, "
         f"MAX({end}) OVER ({numbered}) AS {SESSION_END}\n"
         f"FROM (SELECT *, {number}\nFROM (SELECT *, {opens}\n"
-        f"FROM ({rows})\nWHERE {start} IS NOT NULL)))"
+        f"FROM ({rows})\nWHERE {is_known(start)})))"
     )

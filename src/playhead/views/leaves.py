@@ -375,7 +375,7 @@ def _window(node: exp.Expr, name: str, kind: str) -> Window | None:
         if unit in _WINDOW_SECONDS:
             return Window(name, amount * _WINDOW_SECONDS[unit], "second")
     if isinstance(node, (exp.TimestampTrunc, exp.DateTrunc)) and _is_event_time(node.this):
-        unit = node.unit.name.upper()
+        unit = node.args["unit"].name.upper()
         if unit in _WINDOW_SECONDS:
             return Window(name, _WINDOW_SECONDS[unit], "second")
         return Window(name, *_WINDOW_MONTHS[unit])

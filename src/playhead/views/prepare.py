@@ -133,7 +133,7 @@ def expand_all(tree: exp.Expr) -> None:
     for query in tree.find_all(exp.Query):
         group = query.args.get("group")
         if group is not None and group.args.get("all"):
-            keys = [_as_key(item.unalias()) for item in query.selects if not _aggregated(item)]
+            keys = [item.unalias().copy() for item in query.selects if _is_key(item)]
             query.set("group", exp.Group(expressions=keys) if keys else None)
         order = query.args.get("order")
         if order is not None and isinstance(order.expressions[0].this, exp.Var):
@@ -149,14 +149,9 @@ def expand_all(tree: exp.Expr) -> None:
             )
 
 
-def _aggregated(item: exp.Expr) -> bool:
-    return item.find(exp.AggFunc) is not None or item.find(exp.Window) is not None
-
-
-def _as_key(node: exp.Expr) -> exp.Expr:
-    """A copy that GROUP BY does not take for a position."""
-    number = isinstance(node, exp.Literal) and node.is_int
-    return exp.cast(node.copy(), "BIGINT") if number else node.copy()
+def _is_key(item: exp.Expr) -> bool:
+    """Whether GROUP BY ALL takes an output for a key: it reads columns and aggregates nothing."""
+    return bool(item.find(exp.Column)) and not item.find(exp.AggFunc, exp.Window)
 
 
 def spellings(tree: exp.Expr, relations: Iterable[Relation]) -> dict[str, str]:

@@ -15,6 +15,7 @@ from sqlglot.optimizer.scope import Scope
 from playhead.errors import NotMergeableError, ViewSyntaxError
 from playhead.views.binder import quote
 from playhead.views.functions import position, refuse
+from playhead.views.kinds import one_zero
 from playhead.views.relations import Relation
 
 
@@ -216,9 +217,11 @@ class _Flattener:
         for lower, name in _real_names(relation).items():
             if name in of_key:
                 event = exp.column(of_key[name])
-                value = event if inner else exp.Case().when(found.copy(), event)
+                value: exp.Expr = event if inner else exp.Case().when(found.copy(), event)
             else:
                 value = exp.column(lookup.wide(name))
+                if pa.types.is_floating(relation.schema.field(name).type):
+                    value = one_zero(value)
             self._rows.columns.setdefault(f"{alias}.{lower}", value)
 
     def substitute(self, node: exp.Expr) -> exp.Expr:

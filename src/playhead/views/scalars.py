@@ -83,7 +83,7 @@ def _no_text_of_floats(node: exp.Expr, value: exp.Expr, type_of: TypeOf) -> None
 
 
 def _concat(node: exp.Expr, type_of: TypeOf) -> exp.Expr:
-    parts = node.expressions if isinstance(node, exp.Concat) else [node.left, node.right]
+    parts = node.expressions if isinstance(node, exp.Concat) else [node.this, node.args["expression"]]
     for part in parts:
         if not isinstance(part, (exp.Literal, exp.DPipe)):
             _no_text_of_floats(node, part, type_of)
@@ -91,7 +91,7 @@ def _concat(node: exp.Expr, type_of: TypeOf) -> exp.Expr:
 
 
 def _whole_division(node: exp.Expr, type_of: TypeOf) -> exp.Expr:
-    for side in (node.left, node.right):
+    for side in (node.this, node.args["expression"]):
         if type_of(side) not in INTEGERS | WIDE_INTEGERS:
             raise refuse(node, f"// of {type_of(side)}", "it divides whole numbers",
                          "FLOOR(a / b)")  # fmt: skip

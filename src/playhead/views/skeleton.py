@@ -21,7 +21,7 @@ from playhead.views.functions import (
     refuse,
     refuse_function,
 )
-from playhead.views.kinds import FLOATS, TypeOf
+from playhead.views.kinds import FLOATS, TypeOf, one_zero
 from playhead.views.prepare import own_nodes, sources
 from playhead.views.scalars import explicit
 
@@ -66,11 +66,11 @@ def divide(tree: exp.Expr) -> None:
 
 
 def _guarded(node: exp.Expr) -> bool:
-    right = node.right
+    right = node.args["expression"]
     return isinstance(right, exp.Nullif) and right.expression == _zero()
 
 
-def _zero() -> exp.Literal:
+def _zero() -> exp.Expr:
     return exp.Literal.number(0)
 
 
@@ -163,7 +163,7 @@ def _one_zero_in_keys(select: exp.Select, type_of: TypeOf) -> None:
     floats = [key for key in keys if not _is_constant(key) and type_of(key) in FLOATS]
     for node in reversed(list(own_nodes(select))) if floats else []:
         if node in floats:
-            node.replace(_one_zero(node))
+            node.replace(one_zero(exp.paren(node)))
 
 
 def _one_zero_in_outputs(query: exp.Query, binder: Binder) -> None:
@@ -173,11 +173,7 @@ def _one_zero_in_outputs(query: exp.Query, binder: Binder) -> None:
         for item, (_, kind) in zip(select.selects, described, strict=True):
             if kind in FLOATS:
                 value = item.unalias()
-                value.replace(_one_zero(value))
-
-
-def _one_zero(node: exp.Expr) -> exp.Expr:
-    return exp.paren(exp.Add(this=exp.paren(node.copy()), expression=_zero()))
+                value.replace(one_zero(exp.paren(value)))
 
 
 def _is_constant(node: exp.Expr) -> bool:
@@ -246,12 +242,8 @@ def _source_columns(select: exp.Select, binder: Binder) -> list[exp.Expr]:
     group = select.args.get("group")
     if group is not None:
         return [key.copy() for key in group.expressions]
-    probe = _probe(select, [exp.Star()])
-    names = [name for name, _ in binder.describe(probe)]
     aliases = [t.alias_or_name for t in sources(select)]
-    if len(aliases) == 1:
-        return [exp.column(exp.to_identifier(name, quoted=True), aliases[0]) for name in names]
-    found = []
+    found: list[exp.Expr] = []
     for alias in aliases:
         star = exp.Column(this=exp.Star(), table=exp.to_identifier(alias))
         for name, _ in binder.describe(_probe(select, [star])):

@@ -1,0 +1,58 @@
+"""Commands that try Playhead out: demo, bench."""
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import playhead
+from playhead.cli.invocation import Invocation, command
+from playhead.errors import PlayheadError
+
+app = typer.Typer()
+PANEL = "Trials"
+
+
+@command(
+    app,
+    panel=PANEL,
+    examples=["playhead bench speed --events 200000 --format json"],
+    takes_rest=True,
+)
+def bench(
+    invocation: Invocation,
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="speed or batch.")],
+) -> None:
+    """Measure a layer against its peers; only in a checkout of the source.
+
+    What follows NAME goes to the benchmark: `playhead bench speed -- --help` lists its options.
+    """
+    names, run = _benchmarks()
+    if name not in names:
+        raise typer.BadParameter(f"no benchmark {name}; there are {', '.join(names)}.")
+    run(name, context.args)
+
+
+def _benchmarks() -> tuple[Sequence[str], Callable[[str, list[str]], None]]:
+    """The names of the benchmarks, and a function that runs one.
+
+    Raises:
+        PlayheadError: this Playhead was installed without its source.
+    """
+    checkout = Path(playhead.__file__).parents[2]
+    if not (checkout / "benchmarks" / "__init__.py").is_file():
+        raise PlayheadError(
+            "this Playhead was installed without its benchmarks",
+            hint="Clone the source and run `make bench` there.",
+        )
+    if str(checkout) not in sys.path:
+        sys.path.insert(0, str(checkout))
+
+    def run(name: str, arguments: list[str]) -> None:
+        import_module(f"benchmarks.{name}").main(arguments)
+
+    return import_module("benchmarks").NAMES, run

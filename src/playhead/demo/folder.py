@@ -1,0 +1,72 @@
+"""The demo's workspace: made anew on every run, and only where that destroys nobody's data."""
+
+import json
+import shutil
+from contextlib import ExitStack
+from pathlib import Path
+
+from playhead.assemble import MARK as WORKSPACE_MARK
+from playhead.assemble import Workspace
+from playhead.errors import WorkspaceError
+from playhead.lock import RoleLock
+
+__all__ = ["DATA", "DEMO_MARK", "claim"]
+
+DEMO_MARK = "demo.json"
+"""The file by which a demo knows its own workspace."""
+
+DATA = "data"
+"""Where the demo puts the data set that it generates."""
+
+_REBUILT = ("log.db", "state.db", "lake", "tmp", DATA)
+_BESIDE = ("", "-wal", "-shm", "-journal")
+_ROLES = ("load", "batch", "speed layer")
+
+
+def claim(path: Path, origin: str) -> Workspace:
+    """An empty workspace for a demo, marked as the demo's own.
+
+    A folder that is not there, is empty, or is a workspace that nothing was put into, becomes
+    the demo's. In a demo's own workspace, event log, lake, state and generated data are deleted,
+    whatever data they came from; settings, view files and files of others stay.
+
+    Args:
+        origin: what data the demo runs on, for whoever reads the mark.
+
+    Raises:
+        WorkspaceError: the folder is something else; nothing in it was touched.
+        WorkspaceBusyError: another process works in it.
+    """
+    if path.exists() and not path.is_dir():
+        raise WorkspaceError(f"{path} is a file", hint="Give a folder with --workspace.")
+    if (path / DEMO_MARK).is_file():
+        _clear(path)
+    elif (path / WORKSPACE_MARK).exists() and not _is_unused(path):
+        raise WorkspaceError(
+            f"{path} is a workspace that no demo made",
+            hint="The demo starts from nothing: give it another folder with --workspace.",
+        )
+    workspace = Workspace.create(path)
+    mark = {"made_by": "playhead demo", "data": origin}
+    (path / DEMO_MARK).write_text(json.dumps(mark, indent=2) + "\n", encoding="utf-8")
+    return workspace
+
+
+def _is_unused(path: Path) -> bool:
+    if (path / "lake").exists():
+        return False
+    with Workspace(path) as workspace:
+        log = workspace.log
+        return not any(any(log.end_offsets(topic).values()) for topic in log.topics())
+
+
+def _clear(path: Path) -> None:
+    with ExitStack() as roles:
+        for role in _ROLES:
+            roles.enter_context(RoleLock(path / f"{role.split()[0]}.lock", role))
+        for name in _REBUILT:
+            for entry in (path / f"{name}{suffix}" for suffix in _BESIDE):
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink(missing_ok=True)

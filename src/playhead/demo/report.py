@@ -1,0 +1,149 @@
+"""What the demo found, on stdout: headlines, quality, live traffic, alerts, and the verdict."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from playhead.batch.quality import Metric, headline
+from playhead.demo.check import Verdict
+from playhead.demo.headlines import HEADLINES, headline_table, level_text, plain_table
+from playhead.demo.stages import alerts_text, freshness_text
+from playhead.demo.traffic import Pulse
+from playhead.speed.records import Alert
+
+__all__ = ["print_alerts", "print_check", "print_headlines", "print_quality", "print_traffic"]
+
+_SHOWN_ALERTS = 5
+_LEVELS = ("HIGH", "MEDIUM")
+_QUALITY = {
+    "duplicate rows": ("full_row_duplicates",),
+    "missing values": ("missing",),
+    "violations": ("rejected", "type_violations", "enum_violations", "required_missing"),
+    "orphan keys": ("orphan_keys",),
+    "implausible": ("out_of_range", "longer_than_title", "click_without_results"),
+    "too early": ("before_subscription", "before_added"),
+}
+
+
+def print_headlines(out: Console, verdicts: Sequence[Verdict]) -> None:
+    """The headline of every view that has an answer: the built-in ones first."""
+    answers = {verdict.view: verdict.answer for verdict in verdicts if not verdict.waits}
+    for name in sorted(answers, key=lambda n: [*HEADLINES, n].index(n)):
+        _print(out, headline_table(name, answers[name]))
+
+
+def print_quality(out: Console, metrics: Sequence[Metric]) -> None:
+    """What the loaded files hold that they should not, a line for each table."""
+    table = plain_table(f"[bold]quality report[/]  {headline(metrics)}")
+    table.add_column("table")
+    for name in ("rows", *_QUALITY):
+        table.add_column(name, justify="right")
+    for name in dict.fromkeys(metric.table for metric in metrics):
+        found: dict[str, int] = {}
+        for metric in metrics:
+            if metric.table == name:
+                found[metric.metric] = found.get(metric.metric, 0) + (metric.value or 0)
+        counts = [sum(found.get(part, 0) for part in parts) for parts in _QUALITY.values()]
+        table.add_row(name, *(f"{count:,}" if count else "–" for count in (found["rows"], *counts)))
+    _print(out, table)
+
+
+def print_traffic(out: Console, pulse: Pulse) -> None:
+    """How the replayed events came through the speed layer."""
+    table = plain_table("[bold]live traffic[/]  what the speed layer took in")
+    table.add_column("", style="dim")
+    table.add_column("")
+    table.show_header = False
+    table.add_row("events", f"{pulse.in_state:,}, at {pulse.events_per_s:,.0f} a second into state")
+    table.add_row("duplicates", f"{pulse.duplicates:,} dropped")
+    table.add_row("freshness", freshness_text(pulse))
+    table.add_row("windows", f"{pulse.final:,} final, {pulse.windows - pulse.final:,} still open")
+    table.add_row("alerts", alerts_text(pulse.alerts))
+    _print(out, table)
+
+
+def print_alerts(out: Console, alerts: Sequence[Alert]) -> None:
+    """The gravest alerts of the live traffic."""
+    rows = [(alert, json.loads(alert.keys), json.loads(alert.detail)) for alert in alerts]
+    rows.sort(key=lambda row: (_LEVELS.index(row[0].level), -_revenue(row[2])))
+    table = plain_table(
+        f"[bold]alerts[/]  the gravest {min(_SHOWN_ALERTS, len(rows))} of {len(rows):,},"
+        " raised as their windows became final"
+    )
+    for name in ("window (UTC)", "view", "where"):
+        table.add_column(name, no_wrap=name != "where")
+    table.add_column("$ a month", justify="right")
+    table.add_column("alert")
+    for alert, keys, detail in rows[:_SHOWN_ALERTS]:
+        where = ", ".join(str(value) for value in keys.values() if value is not None)
+        revenue = f"{_revenue(detail):,.2f}"
+        window = f"{alert.window_start:%Y-%m-%d %H:%M}"
+        table.add_row(window, alert.view, where, revenue, level_text(alert.level))
+    _print(out, table)
+
+
+def _revenue(detail: dict[str, Any]) -> float:
+    return float(detail.get("revenue_impact") or 0)
+
+
+def print_check(out: Console, verdicts: Sequence[Verdict], events: tuple[int, int]) -> bool:
+    """Both answers of every view, and the verdict; whether all are equal.
+
+    Args:
+        events: counted by the batch layer, and by the speed layer.
+    """
+    table = plain_table("[bold]the check[/]  merged answer == recomputation from every event")
+    table.add_column("view")
+    for name in ("rows", "values", "merged", "recomputed"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for verdict in verdicts:
+        table.add_row(*_compared(verdict))
+    _print(out, table)
+    for verdict in verdicts:
+        if verdict.differing:
+            out.print(Text(f"{verdict.view}: {verdict.example}", style="red"))
+    compared = [verdict for verdict in verdicts if not verdict.waits]
+    equal = bool(compared) and all(verdict.equal for verdict in compared)
+    out.print(_verdict(compared, events, equal=equal))
+    return equal
+
+
+def _compared(verdict: Verdict) -> list[RenderableType]:
+    if verdict.waits:
+        return [verdict.view, "–", "–", "–", "–", Text("waits", style="yellow")]
+    result = Text("equal", style="green")
+    if not verdict.equal:
+        result = Text(f"{verdict.differing:,} rows differ", style="bold red")
+    return [
+        verdict.view,
+        f"{verdict.rows:,}",
+        f"{verdict.values:,}",
+        f"{verdict.merged_s:.2f} s",
+        f"{verdict.full_s:.2f} s",
+        result,
+    ]
+
+
+def _verdict(compared: Sequence[Verdict], events: tuple[int, int], *, equal: bool) -> Text:
+    if not equal:
+        different = [verdict.view for verdict in compared if not verdict.equal]
+        told = f"in {', '.join(different)}" if different else "nothing could be compared"
+        return Text.assemble(("NOT EQUAL", "bold red"), f"  {told}")
+    rows = sum(verdict.rows for verdict in compared)
+    values = sum(verdict.values for verdict in compared)
+    return Text.assemble(
+        ("EQUAL", "bold green"),
+        f"  {len(compared)} views, {rows:,} rows, {values:,} values, every digit the same:\n"
+        f"       {events[0]:,} events from the batch layer and {events[1]:,} from the speed layer"
+        " make one answer.",
+    )
+
+
+def _print(out: Console, table: Table) -> None:
+    out.print(table)
+    out.print()

@@ -1,0 +1,152 @@
+"""What the demo is doing, on stderr: a live list of its stages, or a line for each."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from playhead.demo.traffic import Pulse
+
+__all__ = ["Stage", "Stages"]
+
+_NAME_WIDTH = 9
+
+
+@dataclass
+class Stage:
+    """One stage: what it does, what came of it, and how long it took."""
+
+    name: str
+    detail: str
+    started: float
+    seconds: float | None = None
+    share: float | None = None
+
+    def tell(self, detail: str, share: float | None = None) -> None:
+        """Say what is going on, and how much of it is done (0 to 1)."""
+        self.detail, self.share = detail, share
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self.started if self.seconds is None else self.seconds
+
+
+class Stages:
+    """The stages of a demo so far; a context in which they are shown.
+
+    Args:
+        pulse: what the live traffic looks like, shown while there is some.
+    """
+
+    def __init__(self, console: Console, pulse: Pulse) -> None:
+        self._console = console
+        self._pulse = pulse
+        self.done: list[Stage] = []
+        self._running: Stage | None = None
+        self._spinner = Spinner("dots", style="cyan")
+        self._live = (
+            Live(get_renderable=self._show, console=console, refresh_per_second=10, transient=True)
+            if console.is_terminal
+            else None
+        )
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live:
+            self._live.stop()
+            for stage in self.done:
+                self._console.print(_line(stage), soft_wrap=True)
+
+    @contextmanager
+    def stage(self, name: str, detail: str = "") -> Iterator[Stage]:
+        """A stage that lasts as long as the context; its last detail says what came of it."""
+        stage = self._running = Stage(name, detail, time.monotonic())
+        yield stage
+        stage.seconds, stage.share = stage.elapsed_s, None
+        self.done.append(stage)
+        self._running = None
+        if not self._live:
+            self._console.print(_line(stage), soft_wrap=True)
+
+    def _show(self) -> RenderableType:
+        parts: list[RenderableType] = [_line(stage) for stage in list(self.done)]
+        if (stage := self._running) is not None:
+            row = Table.grid(padding=(0, 1))
+            row.add_row(self._spinner, f"{stage.name:<{_NAME_WIDTH}}", _detail(stage))
+            parts.append(row)
+            if self._pulse.total and stage.name == "speed":
+                parts.append(_traffic(self._pulse))
+        return Group(*parts)
+
+
+def _line(stage: Stage) -> Text:
+    return Text.assemble(
+        ("✓", "green"),
+        f" {stage.name:<{_NAME_WIDTH}} ",
+        (f"{stage.elapsed_s:5.1f} s", "cyan"),
+        f"  {stage.detail}",
+    )
+
+
+def _detail(stage: Stage) -> RenderableType:
+    row = Table.grid(padding=(0, 1))
+    cells: list[RenderableType] = [Text(f"{stage.elapsed_s:4.1f} s", style="cyan")]
+    if stage.share is not None:
+        cells.append(ProgressBar(total=1.0, completed=stage.share, width=24))
+    row.add_row(*cells, Text(stage.detail))
+    return row
+
+
+def _traffic(pulse: Pulse) -> RenderableType:
+    """Events, freshness, windows and alerts of the live traffic."""
+    rows = Table.grid(padding=(0, 2))
+    rows.add_column(style="dim", width=_NAME_WIDTH + 1, justify="right")
+    rows.add_column()
+    share = pulse.in_state / pulse.total
+    events = Table.grid(padding=(0, 2))
+    events.add_row(
+        ProgressBar(total=1.0, completed=share, width=24),
+        f"{pulse.in_state:,} of {pulse.total:,} in state",
+        Text(f"{pulse.events_per_s:,.0f} events/s", style="bold"),
+    )
+    rows.add_row("events", events)
+    rows.add_row("freshness", freshness_text(pulse))
+    until = f", event time {pulse.event_time:%Y-%m-%d %H:%M}" if pulse.event_time else ""
+    rows.add_row("windows", f"{pulse.final:,} final, {pulse.windows - pulse.final:,} open{until}")
+    rows.add_row("alerts", alerts_text(pulse.alerts))
+    return rows
+
+
+def freshness_text(pulse: Pulse) -> str:
+    """How long appended events took into state."""
+    if not pulse.freshness_s:
+        return "–"
+    ordered = sorted(pulse.freshness_s)
+    return (
+        f"{ordered[len(ordered) // 2]:.2f} s from append to state, "
+        f"{ordered[-1]:.2f} s at the slowest"
+    )
+
+
+def alerts_text(alerts: dict[str, int]) -> Text:
+    """How many alerts of each level."""
+    high, medium = alerts.get("HIGH", 0), alerts.get("MEDIUM", 0)
+    return Text.assemble((f"{high:,} HIGH", "bold red" if high else ""), f", {medium:,} MEDIUM")

@@ -1,0 +1,90 @@
+"""What the speed layer has to remember when it starts: ids of recent events, the newest time."""
+
+from datetime import datetime
+
+import duckdb
+
+from playhead.contracts import TOPICS
+from playhead.eventlog import EventLog
+from playhead.lake import Lake
+from playhead.lake.tables import raw_name
+from playhead.speed.dedupe import SeenEvents
+from playhead.speed.state import StateStore
+from playhead.views.binder import quote
+
+LOAD = "playhead.load"
+_READ_EVENTS = 65_536
+_READ_IDS = 1_000_000
+
+
+class Recaller:
+    """Reads what was taken in before, from the lake and from the event log.
+
+    Args:
+        connection: a DuckDB session of its own.
+    """
+
+    def __init__(
+        self,
+        log: EventLog,
+        state: StateStore,
+        lake: Lake,
+        connection: duckdb.DuckDBPyConnection,
+    ) -> None:
+        self._log, self._state, self._lake = log, state, lake
+        self._connection = connection
+
+    def recall(self, topic: str, seen: SeenEvents, *, now: datetime, since: datetime) -> int:
+        """Remember every id that came at `since` or later, as if it came now.
+
+        Returns:
+            The last load that is remembered.
+        """
+        loads = self._recall_lake(topic, seen, f"ingest_time >= TIMESTAMP '{since}'", now)
+        for partition, (offset, end) in self._state.unsealed(topic).items():
+            while offset < end:
+                events = self._log.read(
+                    topic,
+                    partition,
+                    offset,
+                    max_events=min(_READ_EVENTS, end - offset),
+                    columns=["event_id"],
+                )
+                seen.add(events.column("event_id"), now)
+                offset += events.num_rows
+        return loads
+
+    def recall_loads(self, topic: str, seen: SeenEvents, *, now: datetime, after: int) -> int:
+        """Remember the ids of the loads after `after`; the last load that is remembered."""
+        return self._recall_lake(topic, seen, f"load_id > {after}", now)
+
+    def _recall_lake(self, topic: str, seen: SeenEvents, where: str, now: datetime) -> int:
+        if not self._lake.exists(raw_name(topic)):
+            return 0
+        snapshot = self._lake.snapshot(raw_name(topic))
+        # Cleaning drops a row without its keys, so an event of its id is not counted yet.
+        keys = TOPICS[topic].not_null if topic in TOPICS else ()
+        where = " AND ".join([where, *(f"{quote(key)} IS NOT NULL" for key in keys)])
+        ids = self._connection.execute(
+            f"SELECT event_id FROM {snapshot.scan()} WHERE {where}"
+        ).to_arrow_reader(_READ_IDS)
+        for batch in ids:
+            seen.add(batch.column(0), now)
+        return int(snapshot.properties.get(LOAD, 0))
+
+    def loaded(self, topic: str) -> int:
+        """The topic's last load in the lake; 0 for none."""
+        if not self._lake.exists(raw_name(topic)):
+            return 0
+        return int(self._lake.properties(raw_name(topic)).get(LOAD, 0))
+
+    def newest(self, topic: str) -> datetime | None:
+        """The highest event time seen, by either layer; None before any event."""
+        progress = self._state.progress().get(topic)
+        times = [progress.max_event_time] if progress else []
+        if self._lake.exists(raw_name(topic)):
+            scan = self._lake.snapshot(raw_name(topic)).scan(columns=["event_time"])
+            times += (
+                self._connection.execute(f"SELECT MAX(event_time) FROM {scan}").fetchone() or ()
+            )
+        return max((time for time in times if time is not None), default=None)

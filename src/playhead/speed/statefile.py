@@ -1,0 +1,183 @@
+"""The file of the speed layer's state: its tables, its transactions, its errors."""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from playhead.errors import StateError, WorkspaceError
+
+FORMAT = 1
+BUSY_TIMEOUT_S = 30
+_WAL_KEPT_BYTES = 64 << 20
+
+_TABLES = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE epochs (
+    epoch INTEGER PRIMARY KEY, status TEXT NOT NULL, opened TEXT NOT NULL, sealed TEXT
+) STRICT;
+CREATE TABLE ranges (
+    epoch INTEGER NOT NULL, topic TEXT NOT NULL, partition INTEGER NOT NULL,
+    first_offset INTEGER NOT NULL, next_offset INTEGER NOT NULL,
+    PRIMARY KEY (epoch, topic, partition)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE loads (
+    epoch INTEGER NOT NULL, topic TEXT NOT NULL, load_id INTEGER NOT NULL,
+    PRIMARY KEY (epoch, topic)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE states (
+    state TEXT PRIMARY KEY, since_epoch INTEGER NOT NULL, pruned_to INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE blocks (
+    block INTEGER PRIMARY KEY AUTOINCREMENT, state TEXT NOT NULL, epoch INTEGER NOT NULL,
+    level INTEGER NOT NULL, rows INTEGER NOT NULL, dimensions TEXT NOT NULL,
+    crc32 INTEGER NOT NULL, body BLOB NOT NULL
+) STRICT;
+CREATE INDEX blocks_by_state ON blocks (state, epoch, level);
+CREATE TABLE topics (
+    topic TEXT PRIMARY KEY, max_event_time TEXT, events INTEGER NOT NULL,
+    duplicates INTEGER NOT NULL, late INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE windows (
+    view TEXT NOT NULL, window_start TEXT NOT NULL, status TEXT NOT NULL,
+    revision INTEGER NOT NULL, late INTEGER NOT NULL,
+    PRIMARY KEY (view, window_start)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE alerts (
+    alert_id TEXT NOT NULL, revision INTEGER NOT NULL, view TEXT NOT NULL,
+    window_start TEXT NOT NULL, window_end TEXT NOT NULL, level TEXT NOT NULL,
+    keys TEXT NOT NULL, detail TEXT NOT NULL, raised_at TEXT NOT NULL, published INTEGER NOT NULL,
+    PRIMARY KEY (alert_id, revision)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX alerts_by_publication ON alerts (published);
+CREATE INDEX alerts_by_window ON alerts (view, window_start);
+"""
+
+
+class StateFile:
+    """One SQLite file. Threads take turns; other processes read while one writes.
+
+    Args:
+        path: made if it is not there.
+
+    Raises:
+        WorkspaceError: the file was written by a newer Playhead.
+        StateError: it cannot be opened, or is something else.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._turn = threading.RLock()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._db = sqlite3.connect(
+            path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+        )
+        try:
+            self._prepare()
+        except BaseException as error:
+            self.close()
+            if isinstance(error, sqlite3.Error):
+                raise self._failed(error) from error
+            raise
+
+    def _prepare(self) -> None:
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute(f"PRAGMA journal_size_limit = {_WAL_KEPT_BYTES}")
+        if self._format() == 0:
+            self._use_write_ahead_log()
+            with self.writing():
+                if self._format() == 0:
+                    for statement in _TABLES.split(";"):
+                        self._db.execute(statement)
+                    self._db.execute(
+                        "INSERT INTO epochs VALUES (1, 'open', strftime('%Y-%m-%d %H:%M:%f'), NULL)"
+                    )
+                    self._db.execute(f"PRAGMA user_version = {FORMAT}")
+        if self._format() > FORMAT:
+            raise WorkspaceError(
+                f"{self.path} has format {self._format()}, and this Playhead knows {FORMAT}",
+                hint="Use the newer Playhead that wrote it.",
+            )
+
+    def _format(self) -> int:
+        return int(self._db.execute("PRAGMA user_version").fetchone()[0])
+
+    def _use_write_ahead_log(self) -> None:
+        """SQLite does not wait by itself when two processes change the mode at once."""
+        deadline = time.monotonic() + BUSY_TIMEOUT_S
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+            else:
+                return
+
+    def close(self) -> None:
+        """Close the file; may be called twice."""
+        with self._turn:
+            self._db.close()
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """One transaction, durable when the block ends, undone if it raises."""
+        with self._turn:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException as error:
+                self._undo()
+                if isinstance(error, sqlite3.Error):
+                    raise self._failed(error) from error
+                raise
+
+    def _undo(self) -> None:
+        try:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+        except sqlite3.ProgrammingError:
+            return  # The file was closed: nothing is under way any more.
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Several reads of one moment; within `writing`, of what it has written so far."""
+        with self._turn:
+            nested = self._in_transaction()
+            try:
+                if not nested:
+                    self._db.execute("BEGIN")
+                yield self._db
+            except sqlite3.Error as error:
+                raise self._failed(error) from error
+            finally:
+                if not nested:
+                    self._undo()
+
+    def _in_transaction(self) -> bool:
+        try:
+            return self._db.in_transaction
+        except sqlite3.ProgrammingError:
+            return False
+
+    def rows(self, sql: str, *values: Any) -> list[Any]:
+        """The rows of one query."""
+        with self._turn:
+            try:
+                return self._db.execute(sql, values).fetchall()
+            except sqlite3.Error as error:
+                raise self._failed(error) from error
+
+    def _failed(self, error: sqlite3.Error) -> StateError:
+        if isinstance(error, sqlite3.ProgrammingError):
+            return StateError(f"{self.path} is closed: {error}")
+        if "not a database" in str(error) or "malformed" in str(error):
+            hint = "Move it away: the speed layer then goes on from the lake, after a batch run."
+        else:
+            hint = "Nothing of this step was kept."
+        return StateError(f"{self.path}: {error}", hint=hint)
