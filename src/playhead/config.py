@@ -4,7 +4,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
@@ -87,8 +87,12 @@ class Settings:
         return timedelta(days=self.log.retention_days)
 
 
-SECTIONS = {f.name: getattr(Settings(), f.name) for f in fields(Settings)}
-"""Every section with its defaults."""
+SECTIONS = {
+    "log": LogSettings,
+    "speed": SpeedSettings,
+    "engine": EngineSettings,
+    "views": ViewSettings,
+}
 
 _MEMORY = re.compile(r"\d+(\.\d+)?\s*([KMGT]i?)?B", re.IGNORECASE)
 
@@ -105,14 +109,15 @@ def read_settings(workspace: Path, environment: Mapping[str, str] | None = None)
     written = _from_file(path)
     _check_environment(environment)
     built = {}
-    for section, defaults in SECTIONS.items():
+    for section, make in SECTIONS.items():
+        defaults = make()
         values = dict(written.get(section, {}))
         _check_keys(f"{path}: ", section, values)
         for key in vars(defaults):
             name = _variable(section, key)
             if name in environment:
                 values[key] = environment[name]
-        built[section] = type(defaults)(
+        built[section] = make(
             **{k: _value(section, k, v, getattr(defaults, k), path) for k, v in values.items()}
         )
     return Settings(**built)
@@ -147,7 +152,7 @@ def _from_file(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _check_keys(place: str, section: str, keys: Iterable[str]) -> None:
-    known = list(vars(SECTIONS[section]))
+    known = list(vars(SECTIONS[section]()))
     for key in keys:
         if key not in known:
             close = get_close_matches(key, known, 1)
@@ -160,6 +165,7 @@ def _check_keys(place: str, section: str, keys: Iterable[str]) -> None:
 def _value(section: str, key: str, value: Any, default: Any, path: Path) -> Any:
     """The value in the default's type; text from the environment is read."""
     places = f"looked at: {_variable(section, key)}, {path} [{section}] {key}, default"
+    made: Any
     if isinstance(default, tuple):
         made, wanted = _folders(value), "list of folders"
     elif isinstance(default, int):

@@ -210,7 +210,7 @@ class Grammar:
         key = next(iter(keys))
         total = self._pick(["(SELECT SUM(n0) FROM a)", "SUM(n0) OVER ()"])
         return (
-            f"WITH a AS ({inner}) SELECT {', '.join(keys)}, n0 / {total} AS part FROM a "
+            f"WITH a AS ({inner}) SELECT {', '.join(keys)}, n0 / NULLIF({total}, 0) AS part FROM a "
             f"WHERE {key} IS NOT NULL OR n0 IN (SELECT MAX(n0) FROM a)"
         )
 

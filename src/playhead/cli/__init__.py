@@ -11,6 +11,7 @@ import typer
 from playhead import __version__
 from playhead.cli import answers, describing, layers, loading, replaying, trials
 from playhead.cli.invocation import DEFAULT_WORKSPACE, DebugOption, Invocation, WorkspaceOption
+from playhead.cli.signals import INTERRUPTED, Interrupts
 from playhead.cli.terminal import configure_logging, fail, fail_unexpectedly
 from playhead.errors import PlayheadError
 
@@ -63,18 +64,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: what follows `playhead` on the command line; `sys.argv` by default.
     """
-    invocation = Invocation()
+    invocation, interrupts = Invocation(), Interrupts()
     configure_logging()
     try:
-        with invocation.noting_interrupts():
+        with interrupts.watched():
             app(args=arguments, prog_name="playhead", obj=invocation)
     except PlayheadError as error:
         fail(error, debug=invocation.debug)
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.EPIPE:
             _leave_closed_pipe()
-        if invocation.interrupted:
-            sys.exit(130)
+        if interrupts.came:
+            sys.exit(INTERRUPTED)
         fail_unexpectedly(error, debug=invocation.debug)
     sys.exit(1)
 

@@ -28,7 +28,7 @@ PANEL = "Answers"
     examples=[
         'playhead query "SELECT country, SUM(sessions) FROM engagement_health GROUP BY ALL"',
         'playhead query "SELECT * FROM monthly_engagement ORDER BY ALL" --format csv',
-        'playhead query "SELECT * FROM quarantine" --format json --limit 10',
+        'playhead query "SELECT * FROM quality_report" --format json --limit 10',
     ],
 )
 def query(

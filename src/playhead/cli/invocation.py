@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import signal
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,12 +47,10 @@ class Invocation:
     Attributes:
         workspace: the workspace's folder.
         debug: tracebacks are wanted.
-        interrupted: SIGINT came.
     """
 
     workspace: Path = DEFAULT_WORKSPACE
     debug: bool = False
-    interrupted: bool = False
 
     def tell(self, *, workspace: Path | None, debug: bool) -> None:
         """Take what was said in one place; the later place wins, and silence changes nothing."""
@@ -76,24 +73,6 @@ class Invocation:
             opened = Workspace(self.workspace)
         with opened as workspace:
             yield workspace
-
-    @contextmanager
-    def noting_interrupts(self) -> "Iterator[None]":
-        """Remember SIGINT within the block: DuckDB makes an error of its own out of it."""
-        before = signal.getsignal(signal.SIGINT)
-        if before is not signal.default_int_handler:
-            yield
-            return
-
-        def interrupt(*_: object) -> None:
-            self.interrupted = True
-            raise KeyboardInterrupt
-
-        signal.signal(signal.SIGINT, interrupt)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
 
 
 def command(

@@ -1,28 +1,23 @@
 """Commands that run the layers: batch, speed."""
 
-import signal
 import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from playhead.cli.formats import write_json
 from playhead.cli.invocation import Invocation, JsonOption, command
+from playhead.cli.signals import stopping_on_signals
 from playhead.cli.status import SpeedStatus
-from playhead.cli.terminal import Tracker, note, print_table, tracking, warn
+from playhead.cli.terminal import Tracker, print_table, tracking, warn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import FrameType
-
     from playhead.assemble import BatchReport
 
 app = typer.Typer()
 PANEL = "Layers"
 CLEANING_STAGES = 5
 """Four topics and the rating pairs, before the views."""
-_ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 @command(app, panel=PANEL, examples=["playhead batch", "playhead batch --full --json"])
@@ -103,23 +98,3 @@ def speed(
         SpeedStatus(workspace) as status,
     ):
         workspace.speed(stop, drain=drain, on_step=status.step)
-
-
-@contextmanager
-def stopping_on_signals(stop: threading.Event) -> "Iterator[None]":
-    """Within the block, the first SIGTERM or SIGINT sets `stop`, and the second ends it all."""
-    before = {number: signal.getsignal(number) for number in _ENDING}
-
-    def end(number: int, _: "FrameType | None") -> None:
-        for each in _ENDING:
-            signal.signal(each, signal.SIG_DFL)
-        note(f"{signal.Signals(number).name}: finishing what was read")
-        stop.set()
-
-    for number in _ENDING:
-        signal.signal(number, end)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from playhead.cli.invocation import Invocation, command
-from playhead.cli.layers import PANEL, stopping_on_signals
+from playhead.cli.layers import PANEL
+from playhead.cli.signals import stopping_on_signals
 from playhead.cli.terminal import Tracker, note, tracking, warn
 
 if TYPE_CHECKING:

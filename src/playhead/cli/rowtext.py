@@ -194,6 +194,9 @@ def _is_time(kind: DuckDBPyType) -> bool:
 def _text(sql: str, kind: DuckDBPyType) -> str:
     """SQL of the value as text: ISO 8601 for times, with Z for those in UTC."""
     text = f"CAST({sql} AS VARCHAR)"
+    if kind.id == "decimal" and dict(kind.children)["precision"] == dict(kind.children)["scale"]:
+        # DuckDB leaves out the zero before the point, which JSON wants.
+        text = f"CASE WHEN {sql} < 0 THEN '-0' || substr({text}, 2) ELSE '0' || {text} END"
     if str(kind.id).startswith("timestamp"):
         text = f"replace({text}, ' ', 'T')"
         if "zone" in str(kind.id):

@@ -55,6 +55,8 @@ def fitting(widths: list[int], width: int) -> list[int | None]:
         if _drawn(chosen) > width:
             break
         head, tail = more
+    if head + tail == len(widths):
+        return list(range(len(widths)))
     return [*range(head), None, *range(len(widths) - tail, len(widths))]
 
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from playhead.engines import connect
 
-__all__ = ["HEADLINES", "Headline", "headline_table", "level_text", "plain_table"]
+__all__ = ["HEADLINES", "Headline", "headline_of", "level_text", "plain_table"]
 
 Show = Callable[[Any], Text | str]
 _EMPTY = "–"
@@ -130,7 +130,7 @@ HEADLINES: Mapping[str, Headline] = {
         _LATEST_MONTH,
     ),
     "cohort_retention": Headline(
-        "Retention of the first six cohorts: users still active, by months since the first watch",
+        "The first six cohorts: users still active, by months since their first watch",
         f"""SELECT cohort_month, max(cohort_size), {
             ", ".join(
                 f"max(retention_rate) FILTER (months_since_cohort = {n})" for n in range(1, 8)
@@ -157,19 +157,19 @@ HEADLINES: Mapping[str, Headline] = {
         ),
     ),
     "content_performance": Headline(
-        "Genres of reviewed titles, {month:%B %Y}, most views first",
-        f"""SELECT genre_primary, avg_rating, unique_movies, unique_users, total_views,
-            total_watch_time_minutes
-        FROM answer WHERE {_LATEST} ORDER BY total_views DESC, 1 LIMIT 6""",
+        "Genres of reviewed titles, {months:,} months, most views first",
+        """SELECT genre_primary, sum(total_views * avg_rating) / sum(total_views),
+            sum(total_views)::BIGINT, sum(total_watch_time_minutes),
+            sum(total_watch_time_minutes) / sum(total_views)
+        FROM answer GROUP BY 1 ORDER BY 3 DESC, 1 LIMIT 6""",
         (
             _text("genre"),
             Column("rating of 5", _two_places),
-            Column("titles", _count),
-            Column("users", _count),
             Column("views", _count),
             Column("watch hours", _hours),
+            Column("minutes/view", _one_place),
         ),
-        _LATEST_MONTH,
+        "SELECT count(DISTINCT (watch_year, watch_month)) AS months FROM answer",
     ),
     "device_quality": Headline(
         "Mean progress by device and quality, in % of the title, {days:,} days",
@@ -219,13 +219,12 @@ HEADLINES: Mapping[str, Headline] = {
         "SELECT count(DISTINCT day) AS days FROM answer",
     ),
     "engagement_health": Headline(
-        "Early signs of churn: {high:,} HIGH, {medium:,} MEDIUM, {low:,} LOW in 5-minute windows;"
-        " most revenue at risk first",
+        "The gravest 5-minute windows: {high:,} HIGH, {medium:,} MEDIUM, {low:,} LOW",
         """SELECT window_start, country, genre, device_type, quality, sessions, churn_rate,
             revenue_impact, alert_level
         FROM answer
         ORDER BY list_position(['HIGH', 'MEDIUM', 'LOW'], alert_level),
-            revenue_impact DESC, 1, 2, 3, 4, 5
+            churn_rate * sessions DESC, revenue_impact DESC, 1, 2, 3, 4, 5
         LIMIT 6""",
         (
             Column("window (UTC)", _minute, right=False),
@@ -246,29 +245,25 @@ HEADLINES: Mapping[str, Headline] = {
 """By view, in the order in which they are shown."""
 
 
-def headline_table(view: str, answer: pa.Table) -> Table:
-    """The headline of a view's answer; of a view without one, its first rows."""
+def headline_of(view: str, answer: pa.Table) -> tuple[str, Table]:
+    """The title and the rows of a view's headline; of a view without one, its first rows."""
     if view not in HEADLINES:
         columns = [_text(name) for name in answer.column_names[:8]]
-        return _table(view, f"{answer.num_rows:,} rows", columns, _first_rows(answer))
+        return f"{answer.num_rows:,} rows", _table(columns, _first_rows(answer))
     headline = HEADLINES[view]
     with connect() as connection:
         connection.register("answer", answer)
         rows = connection.execute(headline.sql).fetchall()
         about: dict[str, Any] = {}
         if headline.about and rows:
-            found = connection.execute(headline.about).to_arrow_table()
-            about = found.to_pylist()[0]
+            about = connection.execute(headline.about).to_arrow_table().to_pylist()[0]
     title = headline.title.format(**about) if rows else "no rows yet"
-    return _table(view, title, headline.columns, rows)
+    return title, _table(headline.columns, rows)
 
 
-def plain_table(title: str) -> Table:
+def plain_table() -> Table:
     """A table without columns yet, in the style of all tables of the demo."""
     return Table(
-        title=title,
-        title_justify="left",
-        title_style="",
         box=box.SIMPLE_HEAD,
         header_style="dim",
         pad_edge=False,
@@ -277,15 +272,13 @@ def plain_table(title: str) -> Table:
     )
 
 
-def _table(
-    view: str, title: str, columns: Sequence[Column], rows: Sequence[Sequence[Any]]
-) -> Table:
-    table = plain_table(f"[bold]{view}[/]  {title}")
-    shown = [n for n in range(len(columns)) if not rows or any(row[n] is not None for row in rows)]
+def _table(columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> Table:
+    """The rows; a column without any value is left out."""
+    table = plain_table()
+    shown = [n for n in range(len(columns)) if not rows or any(r[n] is not None for r in rows)]
     for n in shown:
-        table.add_column(
-            columns[n].title, justify="right" if columns[n].right else "left", no_wrap=True
-        )
+        justify: Any = "right" if columns[n].right else "left"
+        table.add_column(columns[n].title, justify=justify, no_wrap=True)
     for row in rows:
         cells = [(columns[n].show, row[n]) for n in shown]
         table.add_row(*(_EMPTY if value is None else show(value) for show, value in cells))

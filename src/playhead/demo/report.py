@@ -10,7 +10,7 @@ from rich.text import Text
 
 from playhead.batch.quality import Metric, headline
 from playhead.demo.check import Verdict
-from playhead.demo.headlines import HEADLINES, headline_table, level_text, plain_table
+from playhead.demo.headlines import HEADLINES, headline_of, level_text, plain_table
 from playhead.demo.stages import alerts_text, freshness_text
 from playhead.demo.traffic import Pulse
 from playhead.speed.records import Alert
@@ -20,10 +20,10 @@ __all__ = ["print_alerts", "print_check", "print_headlines", "print_quality", "p
 _SHOWN_ALERTS = 5
 _LEVELS = ("HIGH", "MEDIUM")
 _QUALITY = {
-    "duplicate rows": ("full_row_duplicates",),
-    "missing values": ("missing",),
+    "duplicates": ("full_row_duplicates",),
+    "missing": ("missing",),
     "violations": ("rejected", "type_violations", "enum_violations", "required_missing"),
-    "orphan keys": ("orphan_keys",),
+    "orphans": ("orphan_keys",),
     "implausible": ("out_of_range", "longer_than_title", "click_without_results"),
     "too early": ("before_subscription", "before_added"),
 }
@@ -33,12 +33,12 @@ def print_headlines(out: Console, verdicts: Sequence[Verdict]) -> None:
     """The headline of every view that has an answer: the built-in ones first."""
     answers = {verdict.view: verdict.answer for verdict in verdicts if not verdict.waits}
     for name in sorted(answers, key=lambda n: [*HEADLINES, n].index(n)):
-        _print(out, headline_table(name, answers[name]))
+        _print(out, name, *headline_of(name, answers[name]))
 
 
 def print_quality(out: Console, metrics: Sequence[Metric]) -> None:
     """What the loaded files hold that they should not, a line for each table."""
-    table = plain_table(f"[bold]quality report[/]  {headline(metrics)}")
+    table = plain_table()
     table.add_column("table")
     for name in ("rows", *_QUALITY):
         table.add_column(name, justify="right")
@@ -49,12 +49,12 @@ def print_quality(out: Console, metrics: Sequence[Metric]) -> None:
                 found[metric.metric] = found.get(metric.metric, 0) + (metric.value or 0)
         counts = [sum(found.get(part, 0) for part in parts) for parts in _QUALITY.values()]
         table.add_row(name, *(f"{count:,}" if count else "–" for count in (found["rows"], *counts)))
-    _print(out, table)
+    _print(out, "quality report", headline(metrics), table)
 
 
 def print_traffic(out: Console, pulse: Pulse) -> None:
     """How the replayed events came through the speed layer."""
-    table = plain_table("[bold]live traffic[/]  what the speed layer took in")
+    table = plain_table()
     table.add_column("", style="dim")
     table.add_column("")
     table.show_header = False
@@ -63,17 +63,14 @@ def print_traffic(out: Console, pulse: Pulse) -> None:
     table.add_row("freshness", freshness_text(pulse))
     table.add_row("windows", f"{pulse.final:,} final, {pulse.windows - pulse.final:,} still open")
     table.add_row("alerts", alerts_text(pulse.alerts))
-    _print(out, table)
+    _print(out, "live traffic", "What the speed layer took in", table)
 
 
 def print_alerts(out: Console, alerts: Sequence[Alert]) -> None:
     """The gravest alerts of the live traffic."""
     rows = [(alert, json.loads(alert.keys), json.loads(alert.detail)) for alert in alerts]
     rows.sort(key=lambda row: (_LEVELS.index(row[0].level), -_revenue(row[2])))
-    table = plain_table(
-        f"[bold]alerts[/]  the gravest {min(_SHOWN_ALERTS, len(rows))} of {len(rows):,},"
-        " raised as their windows became final"
-    )
+    table = plain_table()
     for name in ("window (UTC)", "view", "where"):
         table.add_column(name, no_wrap=name != "where")
     table.add_column("$ a month", justify="right")
@@ -83,7 +80,8 @@ def print_alerts(out: Console, alerts: Sequence[Alert]) -> None:
         revenue = f"{_revenue(detail):,.2f}"
         window = f"{alert.window_start:%Y-%m-%d %H:%M}"
         table.add_row(window, alert.view, where, revenue, level_text(alert.level))
-    _print(out, table)
+    title = f"The gravest of {len(rows):,}, raised as their windows became final"
+    _print(out, "alerts", title if rows else "None was raised", table)
 
 
 def _revenue(detail: dict[str, Any]) -> float:
@@ -96,14 +94,14 @@ def print_check(out: Console, verdicts: Sequence[Verdict], events: tuple[int, in
     Args:
         events: counted by the batch layer, and by the speed layer.
     """
-    table = plain_table("[bold]the check[/]  merged answer == recomputation from every event")
+    table = plain_table()
     table.add_column("view")
     for name in ("rows", "values", "merged", "recomputed"):
         table.add_column(name, justify="right")
     table.add_column("")
     for verdict in verdicts:
         table.add_row(*_compared(verdict))
-    _print(out, table)
+    _print(out, "the check", "Merged answer == recomputation from every event", table)
     for verdict in verdicts:
         if verdict.differing:
             out.print(Text(f"{verdict.view}: {verdict.example}", style="red"))
@@ -144,6 +142,8 @@ def _verdict(compared: Sequence[Verdict], events: tuple[int, int], *, equal: boo
     )
 
 
-def _print(out: Console, table: Table) -> None:
-    out.print(table)
+def _print(out: Console, name: str, title: str, table: Table) -> None:
+    out.print(Text.assemble((name, "bold"), f"  {title}"))
+    if table.row_count:
+        out.print(table)
     out.print()

@@ -109,8 +109,10 @@ class _Demo:
         with self._stages:
             folder = self._find_data()
             loaded, since = self._load(folder)
-            self._batch()
-            self._live(folder, since)
+            # Its process gets ready while the batch layer works.
+            with SpeedProcess(self._workspace.path) as speed:
+                self._batch()
+                self._live(speed, folder, since)
             verdicts = self._check()
         print_headlines(self._out, verdicts)
         print_quality(self._out, loaded.quality)
@@ -164,12 +166,9 @@ class _Demo:
             rows = sum(run.rows for run in report.views)
             stage.tell(f"{len(report.views)} views over {days:,} days: {rows:,} states")
 
-    def _live(self, folder: Path, since: date) -> None:
+    def _live(self, speed: SpeedProcess, folder: Path, since: date) -> None:
         pulse = self._pulse
-        with (
-            self._stages.stage("speed", "starting the speed layer") as stage,
-            SpeedProcess(self._workspace.path) as speed,
-        ):
+        with self._stages.stage("speed", "starting the speed layer") as stage:
             traffic = Traffic(self._workspace, speed, pulse)
             traffic.run(folder, since, block_events=self._block_events, tell=stage.tell)
             stage.tell(
@@ -194,12 +193,13 @@ class _Demo:
         base = "playhead" if path == Path("workspace") else f"playhead -w {path}"
         sql = "SELECT * FROM monthly_engagement ORDER BY total_sessions DESC LIMIT 5"
         self._console.print(Text(f"\n{seconds:.1f} s in all. Try next:"))
-        for command, what in (
-            (f"{base} show engagement_health", "a view, merged live"),
-            (f'{base} query "{sql}"', "SQL over views, topics and dimensions"),
-            (f"{base} batch", "fold the live traffic into the batch layer: no number changes"),
+        for what, command in (
+            ("a view, merged live", f"{base} show engagement_health"),
+            ("SQL over views, topics and dimensions", f'{base} query "{sql}"'),
+            ("fold the live traffic into the batch layer: no number changes", f"{base} batch"),
         ):
-            self._console.print(Text.assemble(("  " + command, "bold"), (f"   {what}", "dim")))
+            self._console.print(Text(f"  # {what}", style="dim"))
+            self._console.print(Text(f"  {command}", style="bold"), soft_wrap=True)
 
 
 def _sources(folder: Path) -> dict[str, Source]:
@@ -239,7 +239,9 @@ def _last_tenth(folder: Path) -> date:
 
 def _telling(stage: Stage) -> Callable[[Progress], None]:
     def tell(at: Progress) -> None:
-        stage.tell(f"{at.table}: {at.rows:,} rows", at.bytes_read / max(at.bytes_total, 1))
+        share = at.bytes_read / max(at.bytes_total, 1)
+        doing = "reading" if share < 1 else "writing"
+        stage.tell(f"{doing} {at.table}: {at.rows:,} rows", share)
 
     return tell
 

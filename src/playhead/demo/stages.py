@@ -19,6 +19,7 @@ from playhead.demo.traffic import Pulse
 __all__ = ["Stage", "Stages"]
 
 _NAME_WIDTH = 9
+_BAR_WIDTH = 24
 
 
 @dataclass
@@ -89,41 +90,40 @@ class Stages:
     def _show(self) -> RenderableType:
         parts: list[RenderableType] = [_line(stage) for stage in list(self.done)]
         if (stage := self._running) is not None:
-            row = Table.grid(padding=(0, 1))
-            row.add_row(self._spinner, f"{stage.name:<{_NAME_WIDTH}}", _detail(stage))
-            parts.append(row)
+            parts.append(self._now(stage))
             if self._pulse.total and stage.name == "speed":
                 parts.append(_traffic(self._pulse))
         return Group(*parts)
 
+    def _now(self, stage: Stage) -> RenderableType:
+        row = Table.grid()
+        cells: list[RenderableType] = [self._spinner, _name(stage)]
+        if stage.share is not None:
+            cells += [ProgressBar(total=1.0, completed=stage.share, width=_BAR_WIDTH), "  "]
+        row.add_row(*cells, Text(stage.detail))
+        return row
+
 
 def _line(stage: Stage) -> Text:
+    return Text.assemble(("✓", "green"), _name(stage), stage.detail)
+
+
+def _name(stage: Stage) -> Text:
+    """A stage's name and time, as wide for every stage."""
     return Text.assemble(
-        ("✓", "green"),
-        f" {stage.name:<{_NAME_WIDTH}} ",
-        (f"{stage.elapsed_s:5.1f} s", "cyan"),
-        f"  {stage.detail}",
+        f" {stage.name:<{_NAME_WIDTH}} ", (f"{stage.elapsed_s:5.1f} s", "cyan"), "  "
     )
-
-
-def _detail(stage: Stage) -> RenderableType:
-    row = Table.grid(padding=(0, 1))
-    cells: list[RenderableType] = [Text(f"{stage.elapsed_s:4.1f} s", style="cyan")]
-    if stage.share is not None:
-        cells.append(ProgressBar(total=1.0, completed=stage.share, width=24))
-    row.add_row(*cells, Text(stage.detail))
-    return row
 
 
 def _traffic(pulse: Pulse) -> RenderableType:
     """Events, freshness, windows and alerts of the live traffic."""
     rows = Table.grid(padding=(0, 2))
-    rows.add_column(style="dim", width=_NAME_WIDTH + 1, justify="right")
+    rows.add_column(style="dim", width=_NAME_WIDTH + 9, justify="right")
     rows.add_column()
     share = pulse.in_state / pulse.total
     events = Table.grid(padding=(0, 2))
     events.add_row(
-        ProgressBar(total=1.0, completed=share, width=24),
+        ProgressBar(total=1.0, completed=share, width=_BAR_WIDTH),
         f"{pulse.in_state:,} of {pulse.total:,} in state",
         Text(f"{pulse.events_per_s:,.0f} events/s", style="bold"),
     )

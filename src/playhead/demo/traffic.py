@@ -7,11 +7,12 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, NoReturn, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +31,6 @@ __all__ = ["Pulse", "SpeedProcess", "Traffic"]
 
 _LOOK_S = 0.04
 _PATIENCE_S = 120.0
-_COMMAND = "from playhead.cli import main; main()"
 
 
 @dataclass
@@ -73,18 +73,16 @@ class SpeedProcess:
     """The speed layer as a process of its own; leaving the context ends it in order."""
 
     def __init__(self, workspace: Path) -> None:
-        self._workspace = workspace
-        self._process: subprocess.Popen[bytes] | None = None
-        self._errors: IO[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        self._errors = tempfile.TemporaryFile()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        # -P: what lies in the working directory is no module of ours.
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", _COMMAND, "-w", str(self._workspace), "speed"],
-            stdin=subprocess.DEVNULL,
+            [sys.executable, "-P", "-m", "playhead.demo.speed_layer", str(workspace)],
+            stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=self._errors,
         )
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -93,32 +91,32 @@ class SpeedProcess:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
-            try:
-                self._process.wait(_PATIENCE_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        if self._errors is not None:
-            self._errors.close()
+        try:
+            self._end()
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._errors.close()
+
+    def start(self) -> None:
+        """Begin to take in events; until then the process only gets itself ready."""
+        with suppress(BrokenPipeError):
+            self._input.write(b"start\n")
+            self._input.flush()
 
     def check(self) -> None:
         """Raise what the process said at its end, if it has ended."""
-        if self._process is not None and self._process.poll() is not None:
+        if self._process.poll() is not None:
             self._fail("ended before it was told to")
 
     def stop(self) -> None:
-        """Let it take in what it has read, judge its windows, seal, and end.
+        """Let it finish what it has read, judge its windows, seal, and end.
 
         Raises:
             PlayheadError: it failed, or takes too long.
         """
-        if self._process is None:
-            return
-        self._process.terminate()
         try:
-            status = self._process.wait(_PATIENCE_S)
+            status = self._end()
         except subprocess.TimeoutExpired:
             raise PlayheadError(
                 f"the speed layer does not end (process {self._process.pid})",
@@ -127,12 +125,20 @@ class SpeedProcess:
         if status:
             self._fail("failed")
 
-    def _fail(self, what: str) -> None:
-        said = ""
-        if self._errors is not None:
-            self._errors.seek(0)
-            said = self._errors.read().decode(errors="replace").strip()[-2_000:]
-        status = self._process.returncode if self._process is not None else None
+    def _end(self) -> int:
+        with suppress(BrokenPipeError):
+            self._input.close()
+        return self._process.wait(_PATIENCE_S)
+
+    @property
+    def _input(self) -> IO[bytes]:
+        assert self._process.stdin is not None  # noqa: S101 - it is a pipe
+        return self._process.stdin
+
+    def _fail(self, what: str) -> NoReturn:
+        self._errors.seek(0)
+        said = self._errors.read().decode(errors="replace").strip()[-2_000:]
+        status = self._process.returncode
         raise PlayheadError(f"the speed layer {what} (status {status})", hint=said or None)
 
 
@@ -168,6 +174,7 @@ class Traffic:
         spec = ReplaySpec(
             pace=AtOnce(), since=since, block_events=block_events, ignore_unknown=True
         )
+        self._speed.start()
         self._wait(lambda: ALERTS in self._workspace.log.topics(), "does not start")
         with _Watcher(self._workspace.path, self._look):
             tell("reading what is left of the files")

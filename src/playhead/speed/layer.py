@@ -27,6 +27,7 @@ from playhead.speed.compact import BackgroundCompactor, Compactor
 from playhead.speed.dedupe import SeenEvents, Unseen
 from playhead.speed.dimensions import DimensionTables, dimension_versions, read_dimensions
 from playhead.speed.enrich import Enricher
+from playhead.speed.read import arrival_us, check_ends, read_new
 from playhead.speed.recall import Recaller
 from playhead.speed.records import MicroBatch, Progress, Touched
 from playhead.speed.seal import GROUP, Sealer
@@ -236,17 +237,7 @@ class SpeedLayer:
             self._state.begin({topic.name: new})
             self._log.commit(GROUP, topic.name, new)
         topic.next = {**new, **position.next}
-        self._check_ends(topic, self._log.end_offsets(topic.name))
-
-    def _check_ends(self, topic: _Topic, ends: Mapping[int, int]) -> None:
-        for partition, offset in topic.next.items():
-            if ends.get(partition, 0) < offset:
-                raise StateError(
-                    f"topic {topic.name}, partition {partition}: the event log ends at offset "
-                    f"{ends.get(partition, 0)}, but the speed layer has read up to {offset}",
-                    hint="Was the event log deleted or replaced? Restore its file from a backup; "
-                    "a new log needs a new workspace.",
-                )
+        check_ends(topic.name, topic.next, self._log.end_offsets(topic.name))
 
     def _recall(self, topic: _Topic) -> None:
         """Remember the ids of the dedupe window, however they came."""
@@ -264,7 +255,9 @@ class SpeedLayer:
         batch = MicroBatch(self._state.open_epoch(), dimensions=self._dimensions.label)
         taken: dict[str, _Taken] = {}
         for topic in self._topics.values():
-            events, after = self._read(topic)
+            events, after = read_new(
+                self._log, topic.name, topic.columns, topic.next, limit=self._config.max_events
+            )
             if events.num_rows:
                 taken[topic.name] = self._take_in(topic, events, after, batch)
         if not taken:
@@ -285,37 +278,13 @@ class SpeedLayer:
             sum(one.late for one in seen),
         )
 
-    def _read(self, topic: _Topic) -> tuple[pa.Table, dict[int, int]]:
-        """New events of a topic, at most `max_events`, and where each partition is after them."""
-        ends = self._log.end_offsets(topic.name)
-        self._check_ends(topic, ends)
-        behind = [p for p, end in ends.items() if topic.next.get(p, 0) < end]
-        tables, after = [], {}
-        for partition in behind:
-            share = max(self._config.max_events // len(behind), 1)
-            offset, end = topic.next[partition], ends[partition]
-            while offset < end and share > 0:
-                events = self._log.read(
-                    topic.name,
-                    partition,
-                    offset,
-                    max_events=min(share, end - offset),
-                    columns=topic.columns,
-                )
-                tables.append(events)
-                offset += events.num_rows
-                share -= events.num_rows
-            after[partition] = offset
-        return pa.concat_tables(tables) if tables else pa.table({}), after
-
     def _take_in(
         self, topic: _Topic, events: pa.Table, after: dict[int, int], batch: MicroBatch
     ) -> _Taken:
         """Add one topic's new events to the micro-batch."""
         if topic.seen is None or topic.enricher is None:
             raise StateError("the speed layer was not started")
-        arrived = events.column("ingest_time").cast(pa.int64()).to_numpy()
-        unseen = topic.seen.unseen(events.column("event_id"), arrived)
+        unseen = topic.seen.unseen(events.column("event_id"), arrival_us(events))
         duplicates = events.num_rows - len(unseen.first)
         kept = events.filter(pa.array(unseen.mask)) if duplicates else events
         late = _count_before(kept, topic.watermark(DEFAULT_WATERMARK))

@@ -22,6 +22,7 @@ from playhead.views.leaf import Leaf, Window
 from playhead.views.leaves import build_leaf, refuse_session
 from playhead.views.prepare import (
     check_names,
+    compare_with_constants,
     expand_all,
     inline_windows,
     join_implied_dimensions,
@@ -94,6 +95,7 @@ def compile_plans(tree: exp.Query, relations: Mapping[str, Relation]) -> Plans:
     tree = tree.copy()
     check_names(tree, known)
     unify(tree)
+    compare_with_constants(tree)
     inline_windows(tree)
     join_implied_dimensions(tree, known)
     binder = Binder({known[name].name: known[name].schema for name in tables_read(tree)})

@@ -35,6 +35,24 @@ def unify(tree: exp.Expr) -> None:
             node.replace(exp.paren(exp.Add(this=node.this, expression=node.expression)))
 
 
+def compare_with_constants(tree: exp.Expr) -> None:
+    """`x IS DISTINCT FROM constant` by <> and IS NULL, which every scan understands."""
+    for node in list(tree.find_all(exp.NullSafeEQ, exp.NullSafeNEQ)):
+        sides = (node.this, node.args["expression"])
+        constants = [side for side in sides if not side.find(exp.Column)]
+        if len(constants) != 1:
+            continue
+        value = sides[1] if constants[0] is sides[0] else sides[0]
+        null = exp.Is(this=exp.paren(value.copy()), expression=exp.Null())
+        if isinstance(constants[0], exp.Null):
+            same: exp.Expr = null
+        else:
+            equal = exp.EQ(this=value.copy(), expression=constants[0].copy())
+            same = exp.And(this=equal, expression=exp.Not(this=null))
+        new = same if isinstance(node, exp.NullSafeEQ) else exp.Not(this=exp.paren(same))
+        node.replace(exp.paren(new))
+
+
 def inline_windows(tree: exp.Expr) -> None:
     """`OVER w` with what `WINDOW w AS (...)` says, so that every window stands alone."""
     for select in tree.find_all(exp.Select):

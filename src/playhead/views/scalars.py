@@ -46,12 +46,16 @@ def _belongs(part: exp.Expr, node: exp.Expr) -> bool:
     return holder is None or holder is node or holder is node.find_ancestor(exp.Query)
 
 
-def _as_double(node: exp.Expr) -> exp.Expr:
+def is_double(node: exp.Expr) -> bool:
+    """Whether an expression shows by itself that it is a DOUBLE."""
     inner = node.unnest()
-    shown = isinstance(inner, exp.Div) or (
+    return isinstance(inner, exp.Div) or (
         isinstance(inner, exp.Cast) and inner.to.this == exp.DataType.Type.DOUBLE
     )
-    return node if shown else exp.cast(node.copy(), "DOUBLE")
+
+
+def _as_double(node: exp.Expr) -> exp.Expr:
+    return node if is_double(node) else exp.cast(node.copy(), "DOUBLE")
 
 
 def _round(node: exp.Expr, type_of: TypeOf) -> exp.Expr:
@@ -98,6 +102,17 @@ def _whole_division(node: exp.Expr, type_of: TypeOf) -> exp.Expr:
     return node
 
 
+def _difference(node: exp.Expr, type_of: TypeOf) -> exp.Expr:
+    """DATE - DATE is a number of days."""
+    if isinstance(node.args["expression"], exp.Interval):
+        return _shift(node, type_of)
+    if type_of(node.this) != "DATE" or type_of(node.args["expression"]) != "DATE":
+        return node
+    return exp.DateDiff(
+        this=node.this.copy(), expression=node.args["expression"].copy(), unit=exp.var("DAY")
+    )
+
+
 def _shift(node: exp.Expr, type_of: TypeOf) -> exp.Expr:
     """DATE +- INTERVAL is a TIMESTAMP."""
     if isinstance(node.expression, exp.Interval) and type_of(node.this) == "DATE":
@@ -116,12 +131,14 @@ def _bucket(node: exp.Expr, type_of: TypeOf) -> exp.Expr:
 
 _RULES: dict[type[exp.Expr], Callable[[exp.Expr, TypeOf], exp.Expr]] = {
     exp.Round: _round,
+    exp.Floor: _round,
+    exp.Ceil: _round,
     exp.Cast: _cast,
     exp.TryCast: _cast,
     exp.Concat: _concat,
     exp.DPipe: _concat,
     exp.IntDiv: _whole_division,
     exp.Add: _shift,
-    exp.Sub: _shift,
+    exp.Sub: _difference,
     exp.DateBin: _bucket,
 }

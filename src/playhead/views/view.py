@@ -6,15 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property
+from typing import Literal, get_args
 
 import pyarrow as pa
 from sqlglot import exp
 
-from playhead.errors import ViewError, ViewSyntaxError
+from playhead.errors import EngineError, ViewError, ViewSyntaxError
 from playhead.views.compiler import Plans, compile_plans, parse, tables_read
+from playhead.views.dialects import transpile
 from playhead.views.header import Header, read_header
 from playhead.views.leaf import Leaf, Window
 from playhead.views.relations import Relation, dimension_relations, known_relations
+
+Plan = Literal["full", "partial", "merge", "final"]
 
 COMPILER_VERSION = 1
 """Raised whenever the shape of states changes, so that every state is made anew."""
@@ -112,6 +116,26 @@ class View:
         """The plans, derived once."""
         with _named(self.name):
             return compile_plans(self._tree, self.relations)
+
+    def sql(self, plan: Plan, dialect: str = "duckdb") -> str:
+        """One of the view's plans as text; of several states, each after a comment with its name.
+
+        Args:
+            plan: "full", "partial", "merge" or "final".
+            dialect: "duckdb", "spark" or "bigquery".
+
+        Raises:
+            EngineError: no such plan or dialect.
+        """
+        if plan in ("full", "final"):
+            return transpile(getattr(self.plans, plan), dialect)
+        if plan not in ("partial", "merge"):
+            raise EngineError(f"no plan {plan!r}", hint=f"There are {', '.join(get_args(Plan))}.")
+        texts = [transpile(getattr(leaf, plan)(), dialect) for leaf in self.leaves]
+        if len(texts) == 1:
+            return texts[0]
+        named = zip(self.leaves, texts, strict=True)
+        return "\n\n".join(f"-- {leaf.name}\n{text}" for leaf, text in named)
 
     @property
     def leaves(self) -> tuple[Leaf, ...]:
