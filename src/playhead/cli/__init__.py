@@ -11,7 +11,7 @@ import typer
 from playhead import __version__
 from playhead.cli import answers, describing, layers, loading, replaying, trials
 from playhead.cli.invocation import DEFAULT_WORKSPACE, DebugOption, Invocation, WorkspaceOption
-from playhead.cli.signals import INTERRUPTED, Interrupts
+from playhead.cli.signals import INTERRUPTED
 from playhead.cli.terminal import configure_logging, fail, fail_unexpectedly
 from playhead.errors import PlayheadError
 
@@ -64,17 +64,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: what follows `playhead` on the command line; `sys.argv` by default.
     """
-    invocation, interrupts = Invocation(), Interrupts()
+    invocation = Invocation()
     configure_logging()
     try:
-        with interrupts.watched():
+        with invocation.interrupts.watched():
             app(args=arguments, prog_name="playhead", obj=invocation)
     except PlayheadError as error:
         fail(error, debug=invocation.debug)
     except Exception as error:
         if isinstance(error, OSError) and error.errno == errno.EPIPE:
             _leave_closed_pipe()
-        if interrupts.came:
+        if invocation.interrupts.came:
             sys.exit(INTERRUPTED)
         fail_unexpectedly(error, debug=invocation.debug)
     sys.exit(1)

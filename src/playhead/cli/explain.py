@@ -33,10 +33,11 @@ def window_name(view: "View") -> str | None:
 
 def print_plan(view: "View", plan: str, dialect: str) -> None:
     """Write the SQL of one plan; of several states, one statement each under its name."""
-    statements = plan_sql(view, plan, dialect)
-    parts = [
-        sql if len(statements) == 1 else f"-- {name}\n{sql}" for name, sql in statements.items()
-    ]
+    from playhead.views.dialects import transpile
+
+    statements = {name: transpile(sql, dialect) for name, sql in plan_sql(view, plan).items()}
+    named = len(statements) > 1
+    parts = [f"-- {name}\n{sql}" if named else sql for name, sql in statements.items()]
     write_text(";\n\n".join(parts) + "\n")
 
 
@@ -57,7 +58,6 @@ def view_as_dict(status: "ViewStatus", coverage: Sequence["Coverage"]) -> dict[s
                 "name": name,
                 "type": kind,
                 "meaning": view.header.columns.get(name, ""),
-                "from": list(upstream(view).get(name, ())),
             }
             for name, kind in view.plans.columns
         ],
@@ -65,7 +65,7 @@ def view_as_dict(status: "ViewStatus", coverage: Sequence["Coverage"]) -> dict[s
             {
                 "name": leaf.name,
                 "topic": leaf.topic,
-                "dimensions": [lookup.dimension for lookup in leaf.lookups],
+                "reads": columns_read(leaf),
                 "keys": [{"name": name, "sql": sql} for name, sql in leaf.keys],
                 "columns": [
                     {"name": name, "type": leaf.types.get(name, ""), "role": role, "sql": sql}
@@ -96,32 +96,35 @@ def print_view(status: "ViewStatus", coverage: Sequence["Coverage"]) -> None:
         write_text(view.text.strip() + "\n")
 
 
+def columns_read(leaf: "Leaf") -> list[str]:
+    """Columns of the topic and of the dimensions that a state is made from."""
+    looked_up = [f"{k.dimension}.{column}" for k in leaf.lookups for column in k.columns]
+    return [f"{leaf.topic}.{column}" for column in leaf.event_columns] + looked_up
+
+
 def state_columns(leaf: "Leaf") -> list[tuple[str, str, str]]:
     """(name, role, SQL over events) of every column of a state."""
+    from playhead.views.leaf import SESSION_END, SESSION_START, TAG
+
     rows = [(name, "key", sql) for name, sql in leaf.keys]
-    described = {name for name, _, _ in rows}
     rows += [(name, "distinct values", sql) for name, sql in leaf.distincts]
-    described |= {name for name, _ in leaf.distincts}
     for columns, partials, number, _ in leaf.components:
         aggregate = leaf.aggregates[number][0]
         role = f"part of {aggregate}"
         rows += [(c, role, sql) for c, sql in zip(columns, partials, strict=True)]
-        described |= set(columns)
+    rows += [(TAG, "tells distinct values apart", "")]
+    rows += [(bound, "bounds of the session", "") for bound in (SESSION_START, SESSION_END)]
     by_name = {name: (name, role, sql) for name, role, sql in rows}
-    return [by_name.get(name, (name, "", "")) for name in leaf.state_columns]
+    return [by_name[name] for name in leaf.state_columns]
 
 
-def plan_sql(view: "View", plan: str, dialect: str) -> dict[str, str]:
-    """The SQL of one plan, by name of the state for plans that each state has."""
+def plan_sql(view: "View", plan: str) -> dict[str, str]:
+    """One plan in DuckDB's SQL; of `partial` and `merge` one for each state, by its name."""
     if plan in ("full", "final"):
         return {view.name: view.plans.full if plan == "full" else view.plans.final}
     return {
         leaf.name: leaf.partial() if plan == "partial" else leaf.merge() for leaf in view.leaves
     }
-
-
-def upstream(view: "View") -> dict[str, list[str]]:
-    return {}
 
 
 def _facts(status: "ViewStatus", coverage: Sequence["Coverage"]) -> Table:
@@ -133,6 +136,7 @@ def _facts(status: "ViewStatus", coverage: Sequence["Coverage"]) -> Table:
         "watermark": f"{view.watermark.total_seconds() / 60:g} minutes",
         "topics": ", ".join(view.topics),
         "dimensions": ", ".join(sorted(_dimensions(view))) or "none",
+        "made from": ", ".join(sorted({c for leaf in view.leaves for c in columns_read(leaf)})),
         "hash": view.hash,
         "ready": "yes" if status.ready else status.reason,
     }
@@ -164,16 +168,12 @@ def _covered(part: "Coverage") -> str:
 
 
 def _columns(view: "View") -> Table:
-    lineage = upstream(view)
     table = Table(title="columns", title_justify="left")
     table.add_column("column", style="bold", no_wrap=True)
     table.add_column("type", no_wrap=True)
     table.add_column("meaning")
-    if lineage:
-        table.add_column("made from")
     for name, kind in view.plans.columns:
-        made_from = [Text(", ".join(lineage.get(name, ())))] if lineage else []
-        table.add_row(name, kind, Text(view.header.columns.get(name, "")), *made_from)
+        table.add_row(name, kind, Text(view.header.columns.get(name, "")))
     return table
 
 

@@ -4,12 +4,13 @@ import functools
 import inspect
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
 
 import typer
 
+from playhead.cli.signals import Interrupts
 from playhead.cli.terminal import show_details, waiting
 
 if TYPE_CHECKING:
@@ -47,10 +48,12 @@ class Invocation:
     Attributes:
         workspace: the workspace's folder.
         debug: tracebacks are wanted.
+        interrupts: watches for SIGINT.
     """
 
     workspace: Path = DEFAULT_WORKSPACE
     debug: bool = False
+    interrupts: Interrupts = field(default_factory=Interrupts)
 
     def tell(self, *, workspace: Path | None, debug: bool) -> None:
         """Take what was said in one place; the later place wins, and silence changes nothing."""

@@ -26,10 +26,12 @@ class Interrupts:
 
     Attributes:
         came: SIGINT came.
+        patient: the first SIGINT never ends the process by force.
     """
 
     def __init__(self) -> None:
         self.came = False
+        self.patient = False
 
     @contextmanager
     def watched(self) -> Iterator[None]:
@@ -48,9 +50,10 @@ class Interrupts:
         if self.came:
             os._exit(INTERRUPTED)
         self.came = True
-        ending = threading.Timer(GRACE_S, os._exit, (INTERRUPTED,))
-        ending.daemon = True
-        ending.start()
+        if not self.patient:
+            ending = threading.Timer(GRACE_S, os._exit, (INTERRUPTED,))
+            ending.daemon = True
+            ending.start()
         raise KeyboardInterrupt
 
 

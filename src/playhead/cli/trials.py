@@ -10,10 +10,40 @@ import typer
 
 import playhead
 from playhead.cli.invocation import Invocation, command
-from playhead.errors import PlayheadError
+from playhead.errors import CoverageError, PlayheadError
 
 app = typer.Typer()
 PANEL = "Trials"
+
+
+@command(
+    app,
+    panel=PANEL,
+    examples=["playhead demo --workspace demo", "playhead demo --workspace demo --data data"],
+)
+def demo(
+    invocation: Invocation,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data", metavar="DIR", help="The six files; a small set is generated without them."
+        ),
+    ] = None,
+) -> None:
+    """Show both layers at work, from nothing to an answer checked against a full recomputation.
+
+    Loads all but the last tenth of the sessions and runs the batch layer, then replays the rest
+    through the speed layer. It leaves a workspace on which every other command works.
+    """
+    from playhead.demo import run_demo
+
+    # The demo has a process of its own for the speed layer, and ends that one first.
+    invocation.interrupts.patient = True
+    if not run_demo(invocation.workspace, data):
+        raise CoverageError(
+            "the merged answer of a view differs from its full recomputation",
+            hint="That must not happen: please report it, with the data if you can.",
+        )
 
 
 @command(
@@ -31,6 +61,7 @@ def bench(
 
     What follows NAME goes to the benchmark: `playhead bench speed -- --help` lists its options.
     """
+    invocation.interrupts.patient = True
     names, run = _benchmarks()
     if name not in names:
         raise typer.BadParameter(f"no benchmark {name}; there are {', '.join(names)}.")

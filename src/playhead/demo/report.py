@@ -103,8 +103,9 @@ def print_check(out: Console, verdicts: Sequence[Verdict], events: tuple[int, in
         table.add_row(*_compared(verdict))
     _print(out, "the check", "Merged answer == recomputation from every event", table)
     for verdict in verdicts:
-        if verdict.differing:
-            out.print(Text(f"{verdict.view}: {verdict.example}", style="red"))
+        if not verdict.equal:
+            style = "yellow" if verdict.waits else "red"
+            out.print(Text(f"{verdict.view}: {verdict.waits or verdict.example}", style=style))
     compared = [verdict for verdict in verdicts if not verdict.waits]
     equal = bool(compared) and all(verdict.equal for verdict in compared)
     out.print(_verdict(compared, events, equal=equal))
@@ -128,15 +129,16 @@ def _compared(verdict: Verdict) -> list[RenderableType]:
 
 
 def _verdict(compared: Sequence[Verdict], events: tuple[int, int], *, equal: bool) -> Text:
+    if not compared:
+        return Text.assemble(("NOT CHECKED", "bold red"), "  no view has an answer")
     if not equal:
-        different = [verdict.view for verdict in compared if not verdict.equal]
-        told = f"in {', '.join(different)}" if different else "nothing could be compared"
-        return Text.assemble(("NOT EQUAL", "bold red"), f"  {told}")
+        different = ", ".join(verdict.view for verdict in compared if not verdict.equal)
+        return Text.assemble(("NOT EQUAL", "bold red"), f"  in {different}")
     rows = sum(verdict.rows for verdict in compared)
     values = sum(verdict.values for verdict in compared)
     return Text.assemble(
         ("EQUAL", "bold green"),
-        f"  {len(compared)} views, {rows:,} rows, {values:,} values, every digit the same:\n"
+        f"  {len(compared)} view{'s' * (len(compared) > 1)}, {rows:,} rows, {values:,} values, every digit the same:\n"
         f"       {events[0]:,} events from the batch layer and {events[1]:,} from the speed layer"
         " make one answer.",
     )

@@ -114,6 +114,7 @@ class _Demo:
                 self._batch()
                 self._live(speed, folder, since)
             verdicts = self._check()
+        self._console.print()
         print_headlines(self._out, verdicts)
         print_quality(self._out, loaded.quality)
         print_traffic(self._out, self._pulse)
@@ -196,7 +197,7 @@ class _Demo:
         for what, command in (
             ("a view, merged live", f"{base} show engagement_health"),
             ("SQL over views, topics and dimensions", f'{base} query "{sql}"'),
-            ("fold the live traffic into the batch layer: no number changes", f"{base} batch"),
+            ("the live traffic into the batch layer, its reviews into the ratings", f"{base} batch"),
         ):
             self._console.print(Text(f"  # {what}", style="dim"))
             self._console.print(Text(f"  {command}", style="bold"), soft_wrap=True)

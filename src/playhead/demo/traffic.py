@@ -27,7 +27,7 @@ from playhead.speed.alerts import LEVEL
 from playhead.speed.alerts import TOPIC as ALERTS
 from playhead.views.header import DEFAULT_WATERMARK
 
-__all__ = ["Pulse", "SpeedProcess", "Traffic"]
+__all__ = ["Pulse", "SpeedProcess", "Traffic", "Windows"]
 
 _LOOK_S = 0.04
 _PATIENCE_S = 120.0
@@ -157,7 +157,7 @@ class Traffic:
         self._started = 0.0
         self._waiting: deque[tuple[float, dict[str, dict[int, int]]]] = deque()
         self._windows = [
-            _Windows(view.leaves[0].topic, view.window.fixed // timedelta.resolution)
+            Windows(view.leaves[0].topic, view.window.fixed // timedelta.resolution)
             for view in workspace.views.values()
             if LEVEL in view.columns and view.window is not None and view.window.fixed is not None
         ]
@@ -229,7 +229,7 @@ class Traffic:
         pulse.alerts = dict(Counter(alert.level for alert in state.alerts()))
 
 
-class _Windows:
+class Windows:
     """The windows that the events in state fall into.
 
     Attributes:

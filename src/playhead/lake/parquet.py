@@ -33,7 +33,7 @@ from playhead.lake.schema import (
     quote,
     transform_sql,
 )
-from playhead.lake.storage import make_folder, sync
+from playhead.lake.storage import make_folder, sync_all
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -136,14 +136,12 @@ def _write(
                 if len(pending) > THREADS:
                     files.append(pending.popleft().result())
             files.extend(future.result() for future in pending)
-            # Together at the end: a sync after each file would each time wait for the journal.
-            list(pool.map(sync, [file.file_path for file in files]))
         finally:
             reader.close()
             for future in pending:
                 future.cancel()
     if files:
-        sync(folder)
+        sync_all(folder, [file.file_path for file in files])
     return files
 
 

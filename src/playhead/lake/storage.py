@@ -1,15 +1,19 @@
 """Local files as PyIceberg reads and writes them: durable once closed, and remembered."""
 
+import ctypes
 import io
 import logging
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from pyiceberg.io import FileIO, InputFile, InputStream, OutputFile, OutputStream
 from pyiceberg.typedef import EMPTY_DICT, Properties
 
 logger = logging.getLogger(__name__)
+
+_SYNCED_TOGETHER = 32
 
 
 def local_path(location: str) -> str:
@@ -25,6 +29,27 @@ def sync(path: str | Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_all(folder: Path, files: Sequence[str]) -> None:
+    """Make the files of a folder, and its entries, survive a power cut.
+
+    Many small files cost one call for their whole file system, where it has that call (Linux):
+    a call for each waits for the journal every time.
+    """
+    syncfs = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+    if syncfs is None or len(files) < _SYNCED_TOGETHER:
+        for file in files:
+            sync(file)
+        sync(folder)
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        if syncfs(descriptor) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(folder))
     finally:
         os.close(descriptor)
 

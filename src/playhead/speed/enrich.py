@@ -63,7 +63,7 @@ class Dimension:
         casted = [column.cast(kind) for column, kind in zip(columns, self._types, strict=True)]
         wanted = _joined(casted)
         if self._collides or not len(self._hashes):
-            return pc.index_in(wanted, self._keys).cast(pa.int64())
+            return pc.index_in(wanted, self._keys, skip_nulls=True).cast(pa.int64())
         at = np.searchsorted(self._hashes, hash_strings(wanted))
         rows = self._rows[np.minimum(at, len(self._rows) - 1)]
         same = pc.equal(self._keys.take(pa.array(rows)), wanted)

@@ -93,6 +93,40 @@ def _like(node: exp.Expr) -> exp.Expr:
     return node
 
 
+def _without_qualify(node: exp.Expr) -> exp.Expr:
+    """QUALIFY as a WHERE above a subquery that has its windows, and ORDER BY's, as columns."""
+    qualify = node.args.get("qualify")
+    if qualify is None:
+        return node
+    hidden: list[exp.Expr] = []
+
+    def hide(part: exp.Expr) -> exp.Expr:
+        hidden.append(exp.alias_(part.copy(), f"_q{len(hidden) + 1}"))
+        return exp.column(hidden[-1].alias, "_q")
+
+    def hide_read(part: exp.Expr) -> exp.Expr:
+        return hide(part) if isinstance(part, (exp.Window, exp.AggFunc, exp.Column)) else part
+
+    inner, outputs = node.copy(), [item.alias_or_name for item in node.args["expressions"]]
+    above: dict[str, exp.Expr] = {}
+    for part in ("with_", "order", "limit", "offset", "distinct"):
+        if value := inner.args.get(part):
+            above[part] = value
+            inner.set(part, None)
+    inner.set("qualify", None)
+    condition = qualify.this.copy().transform(hide_read)
+    for ordered in above["order"].expressions if "order" in above else []:
+        of_output = isinstance(ordered.this, exp.Column) and not ordered.this.table
+        ordered.set("this", ordered.this if of_output else hide(ordered.this))
+    inner.set("expressions", [*inner.args["expressions"], *hidden])
+    outer = exp.Select(expressions=[exp.column(exp.to_identifier(n), "_q") for n in outputs])
+    outer.set("from_", exp.From(this=exp.Subquery(this=inner, alias=exp.TableAlias(this="_q"))))
+    outer.set("where", exp.Where(this=condition))
+    for part, value in above.items():
+        outer.set(part, value)
+    return outer
+
+
 # -- Spark ---------------------------------------------------------------------------------
 
 
@@ -138,11 +172,8 @@ def _spark_difference(node: exp.Expr) -> exp.Expr:
             return _math(exp.Add, years, _call("QUARTER", side))
         if unit == "MONTH":
             return _spark_months(side)
-        if unit in ("DAY", "WEEK"):
-            day = _cast(side.copy(), "DATE")
-            start = _call("TRUNC", day, exp.Literal.string("WEEK")) if unit == "WEEK" else day
-            days = _call("UNIX_DATE", start)
-            return exp.IntDiv(this=days, expression=_number(7)) if unit == "WEEK" else days
+        if unit == "DAY":
+            return _call("UNIX_DATE", _cast(side.copy(), "DATE"))
         micros = _spark_micros(side)
         rest = _call("PMOD", micros, _number(_MICROS[unit]))
         whole = _math(exp.Sub, micros, rest)
@@ -195,7 +226,14 @@ def _spark_whole(node: exp.Expr) -> exp.Expr:
     return exp.cast(node.copy(), "DOUBLE") if is_double(node.this) else node
 
 
+def _spark_bare(node: exp.Expr) -> exp.Expr:
+    """Spark reads `FROM t WHERE (x)` as a table alias with a list of columns."""
+    return node.this if isinstance(node.this, exp.Column) else node
+
+
 _SPARK: dict[type[exp.Expr], Rule] = {
+    exp.Paren: _spark_bare,
+    exp.Select: _without_qualify,
     exp.DateBin: _spark_bucket,
     exp.TimestampTrunc: _spark_truncate,
     exp.DateTrunc: _spark_truncate,

@@ -46,15 +46,14 @@ WINDOW_ONLY = (
 
 SCALAR = (
     exp.Abs, exp.And, exp.Case, exp.Cast, exp.Ceil, exp.Coalesce, exp.Concat, exp.Contains,
-    exp.Date, exp.DateAdd, exp.DateBin, exp.DateDiff, exp.DateFromParts,
-    exp.DateSub, exp.DateTrunc, exp.Day, exp.DayOfWeek, exp.DayOfWeekIso, exp.DayOfYear,
+    exp.Date, exp.DateAdd, exp.DateBin, exp.DateDiff, exp.DateFromParts, exp.DateTrunc, exp.Day, exp.DayOfWeek, exp.DayOfWeekIso, exp.DayOfYear,
     exp.Extract, exp.Floor, exp.Greatest, exp.Hour, exp.If, exp.Least, exp.Left, exp.Length,
     exp.Lower, exp.Minute, exp.Month, exp.Nullif, exp.Or, exp.Quarter, exp.Replace, exp.Right,
     exp.Round, exp.Second, exp.Sign, exp.Sqrt, exp.StartsWith, exp.EndsWith, exp.Struct,
     exp.Substring, exp.TimestampTrunc, exp.Trim, exp.TryCast, exp.Upper, exp.Week,
     exp.WeekOfYear, exp.Year,
 )  # fmt: skip
-"""Scalar functions of the canonical set."""
+"""Scalar functions of the canonical set (a text may spell some of them in several ways)."""
 
 EXTRACTABLE = {
     "year", "quarter", "month", "week", "day", "hour", "minute", "second", "dayofweek", "dow",
@@ -66,7 +65,7 @@ _ORDER = "its result depends on the order in which rows arrive"
 _NO_STATE = "it needs every value at once: no small partial result of it can be merged exactly"
 _FLOAT = "it is computed in floating point, where the order of the rows changes the digits"
 
-_REASONS: dict[str, tuple[str, str]] = {
+REFUSED_FUNCTIONS: dict[str, tuple[str, str]] = {
     "median": (_NO_STATE, "use AVG, MIN/MAX, or COUNT(*) FILTER over value ranges; above the "
                "lowest GROUP BY a MEDIAN of its rows is allowed"),
     "quantile_cont": (_NO_STATE, "count values by range with COUNT(*) FILTER (WHERE ...)"),
@@ -101,7 +100,9 @@ _REASONS: dict[str, tuple[str, str]] = {
                  "DATE_DIFF for boundaries between two dates, or x - INTERVAL"),
     "strftime": ("engines have other format letters", "YEAR, MONTH, DAY, DATE_TRUNC"),
     "power": (_FLOAT, "multiply DECIMAL columns"),
-    "regexp_like": ("engines have other regular expressions", "LIKE, CONTAINS, STARTS_WITH"),
+    "regexp_matches": ("engines have other regular expressions", "LIKE, CONTAINS, STARTS_WITH"),
+    "last_day": ("engines lack it", "DATE_TRUNC('month', x) + INTERVAL 1 MONTH - INTERVAL 1 DAY"),
+    "epoch": ("engines count from other zones", "DATE_DIFF('second', TIMESTAMP '1970-01-01', x)"),
     "grouping": ("grouping sets are not compiled", "write one view for each grouping"),
 }  # fmt: skip
 
@@ -115,6 +116,9 @@ def function_name(node: exp.Expr) -> str:
         exp.GroupConcat: "string_agg", exp.ApproxDistinct: "approx_count_distinct",
         exp.Rand: "random", exp.PercentileCont: "quantile_cont",
         exp.PercentileDisc: "quantile_disc", exp.LogicalOr: "bool_or", exp.LogicalAnd: "bool_and",
+        exp.TimestampTrunc: "date_trunc", exp.DateBin: "time_bucket", exp.TimeToStr: "strftime",
+        exp.RegexpLike: "regexp_matches", exp.StrPosition: "position", exp.TimeToUnix: "epoch",
+        exp.UnixToTime: "to_timestamp", exp.Explode: "unnest",
     }  # fmt: skip
     return special.get(type(node), node.sql_name().lower() if isinstance(node, exp.Func) else "")
 
@@ -135,7 +139,7 @@ def refuse(node: exp.Expr, what: str, why: str, instead: str) -> NotMergeableErr
 def refuse_function(node: exp.Expr) -> NotMergeableError:
     """The refusal of a function by its name."""
     name = function_name(node)
-    why, instead = _REASONS.get(
+    why, instead = REFUSED_FUNCTIONS.get(
         name,
         (
             "it is not in the canonical set, so engines might give different digits",

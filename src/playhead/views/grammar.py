@@ -43,11 +43,11 @@ TYPES = {
 """Types that CAST may name."""
 
 UNITS = {"YEAR", "QUARTER", "MONTH", "WEEK", "DAY", "HOUR", "MINUTE", "SECOND"}
-"""Units of DATE_TRUNC and DATE_DIFF; INTERVAL takes all but QUARTER."""
+"""Units of DATE_TRUNC; DATE_DIFF takes all but WEEK, INTERVAL all but QUARTER."""
 
 _GROUPING = ("grouping sets are not compiled", "write one view for each grouping")
 _ONE_ROW = ("one event must stay one row", "keep to plain columns")
-_CONSTRUCTS: dict[type[exp.Expr], tuple[str, str, str]] = {
+REFUSED_CONSTRUCTS: dict[type[exp.Expr], tuple[str, str, str]] = {
     exp.Cube: ("CUBE", *_GROUPING),
     exp.Rollup: ("ROLLUP", *_GROUPING),
     exp.GroupingSets: ("GROUPING SETS", *_GROUPING),
@@ -79,7 +79,7 @@ def check_grammar(tree: exp.Query) -> None:
     for node in tree.walk():
         if isinstance(node, exp.Func):
             _check_function(node)
-        elif named := _CONSTRUCTS.get(type(node)):
+        elif named := REFUSED_CONSTRUCTS.get(type(node)):
             raise refuse(node, *named)
         elif not isinstance(node, (*_STRUCTURE, *_SCALAR_NODES, *_FUNCTIONS)):
             raise refuse(node, _shown(node), "it is not in the canonical grammar",
@@ -96,7 +96,7 @@ def _shown(node: exp.Expr) -> str:
 def _check_function(node: exp.Func) -> None:
     if is_session_window(node):
         return
-    if named := _CONSTRUCTS.get(type(node)):
+    if named := REFUSED_CONSTRUCTS.get(type(node)):
         raise refuse(node, *named)
     if not isinstance(node, _FUNCTIONS):
         raise refuse_function(node)
@@ -132,6 +132,9 @@ def _check_extract(node: exp.Expr) -> None:
 
 def _check_unit(node: exp.Expr) -> None:
     unit = node.args.get("unit")
+    if isinstance(node, exp.DateDiff) and unit is not None and unit.name.upper() == "WEEK":
+        raise refuse(node, "DATE_DIFF('week', ...)", "engines count other borders",
+                     "DATE_DIFF('day', a, b) // 7 for whole weeks")  # fmt: skip
     if unit is None or unit.name.upper() not in UNITS:
         raise refuse(node, f"the unit of {function_name(node).upper()}", "engines differ on it",
                      f"one of {', '.join(sorted(UNITS)).lower()}, as a literal")  # fmt: skip

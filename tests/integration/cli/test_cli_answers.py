@@ -22,7 +22,7 @@ ROWS = """
     SELECT * FROM (VALUES
         (1, DECIMAL '1.10', DATE '2024-01-01', TIMESTAMP '2024-01-01 20:15:00', 'a,"b"', TRUE),
         (2, NULL, NULL, TIMESTAMP '2024-01-01 20:15:00.25', '', NULL)
-    ) AS t(id, money, day, at, said, yes) ORDER BY id
+    ) AS t(id, money, day, seen, said, yes) ORDER BY id
 """
 
 
@@ -30,7 +30,7 @@ def test_csv(workspace: Path) -> None:
     answer = run("-w", workspace, "query", ROWS, "--format", "csv")
     assert answer.status == 0
     assert answer.text == (
-        "id,money,day,at,said,yes\n"
+        "id,money,day,seen,said,yes\n"
         '1,1.10,2024-01-01,2024-01-01T20:15:00,"a,""b""",true\n'
         '2,,,2024-01-01T20:15:00.25,"",\n'
     )
@@ -43,7 +43,7 @@ def test_json(workspace: Path) -> None:
         "id": 1,
         "money": Decimal("1.10"),
         "day": "2024-01-01",
-        "at": "2024-01-01T20:15:00",
+        "seen": "2024-01-01T20:15:00",
         "said": 'a,"b"',
         "yes": True,
     }
@@ -56,7 +56,7 @@ def test_arrow(workspace: Path) -> None:
     with pa.ipc.open_stream(answer.out) as stream:
         table = stream.read_all()
     assert table.column("money").to_pylist() == [Decimal("1.10"), None]
-    assert table.schema.field("at").type == pa.timestamp("us")
+    assert table.schema.field("seen").type == pa.timestamp("us")
 
 
 def test_table_is_whole_where_there_is_no_terminal(workspace: Path) -> None:

@@ -17,10 +17,10 @@ CLEAN_CSV = ["--dirt", "0", "--format", "csv"]
 def test_init_makes_a_workspace_and_leaves_one_alone(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "place"
     assert run("-w", folder, "init").status == 0
-    (folder / "playhead.toml").write_text("[log]\npartitions = 2\n")
+    (folder / "playhead.toml").write_text("[speed]\ntrigger_ms = 500\n")
     again = run("-w", folder, "init")
     assert (again.status, again.text) == (0, "")
-    assert (folder / "playhead.toml").read_text() == "[log]\npartitions = 2\n"
+    assert (folder / "playhead.toml").read_text() == "[speed]\ntrigger_ms = 500\n"
 
 
 def test_init_refuses_a_folder_of_something_else(tmp_path: Path) -> None:

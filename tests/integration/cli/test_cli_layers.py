@@ -3,11 +3,14 @@
 import json
 import os
 import signal
+import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-from cli_runner import Outcome, finish, run, start
+from cli_runner import finish, run, start
+
+from playhead.lock import RoleLock
 
 SPLIT = "2024-02-25"
 
@@ -75,16 +78,13 @@ def test_speed_says_what_it_took_in(copy: Path, data: Path) -> None:
     assert "events taken in" in done.err
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_speed_seals_and_exits_with_0_when_told_to_end(
-    copy: Path, data: Path, number: signal.Signals
-) -> None:
+def test_speed_seals_and_exits_with_0_when_told_to_end(copy: Path, data: Path) -> None:
     before = _count(copy)
     process = start("-w", copy, "speed")
     sent = run("-w", copy, "replay", data, "--from", SPLIT, "--rate", "max")
     assert sent.status == 0, sent.err
-    _until(lambda: _count(copy) > before)
-    process.send_signal(number)
+    _wait_until(lambda: _count(copy) > before, process)
+    process.send_signal(signal.SIGTERM)
     ended = finish(process)
     assert ended.status == 0, ended.err
     assert "finishing what was read" in ended.err
@@ -95,32 +95,26 @@ def test_speed_seals_and_exits_with_0_when_told_to_end(
 
 
 def test_second_speed_layer_is_refused(copy: Path) -> None:
-    process = start("-w", copy, "speed")
-    try:
-        refused = _until(lambda: _refused(run("-w", copy, "speed", "--drain")))
-    finally:
-        process.send_signal(signal.SIGTERM)
-        assert finish(process).status == 0
-    assert refused
+    with RoleLock(copy / "speed.lock", "speed layer"):
+        refused = run("-w", copy, "speed", "--drain")
+    assert (refused.status, refused.text) == (1, "")
+    assert f"another speed layer runs in this workspace (process {os.getpid()})" in refused.err
 
 
-def _refused(tried: Outcome) -> bool:
-    return tried.status == 1 and "another speed layer runs" in tried.err
-
-
-def _until(condition: "object", seconds: float = 30) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():  # type: ignore[operator]
-            return True
-        time.sleep(0.2)
-    raise AssertionError("it did not happen in time")
+def _wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    for _ in range(300):
+        if condition():
+            return
+        assert process.poll() is None, finish(process)
+        time.sleep(0.1)
+    process.kill()
+    raise AssertionError(f"it did not happen in time: {finish(process)}")
 
 
 def test_replay_ends_when_told_and_says_where_to_go_on(copy: Path, data: Path) -> None:
     process = start("-w", copy, "replay", data, "--rate", "50")
-    _until(lambda: _sent(copy) > 0)
-    process.send_signal(signal.SIGTERM)
+    _wait_until(lambda: _sent(copy) > 0, process)
+    process.send_signal(signal.SIGINT)
     ended = finish(process)
     assert ended.status == 0, ended.err
     assert "go on with --from 2024-01-0" in ended.err

@@ -1,0 +1,19 @@
+SELECT
+  watch_year,
+  watch_month,
+  genre_primary,
+  distinct__tag,
+  unique_movies,
+  unique_users,
+  CAST(SUM(avg_rating__sum) AS BIGNUMERIC) AS avg_rating__sum,
+  COALESCE(CAST(SUM(avg_rating__count) AS INT64), 0) AS avg_rating__count,
+  COALESCE(CAST(SUM(total_views__count) AS INT64), 0) AS total_views__count,
+  CAST(SUM(total_watch_time_minutes__sum) AS BIGNUMERIC) AS total_watch_time_minutes__sum
+FROM states
+GROUP BY
+  watch_year,
+  watch_month,
+  genre_primary,
+  distinct__tag,
+  unique_movies,
+  unique_users

@@ -1,0 +1,32 @@
+SELECT
+  state_1.genre_primary AS genre_primary,
+  state_1.avg_rating AS avg_rating,
+  state_1.total_views AS total_views,
+  state_1.total_watch_time_minutes AS total_watch_time_minutes,
+  state_1.unique_movies AS unique_movies,
+  state_1.unique_users AS unique_users,
+  state_1.avg_watch_duration AS avg_watch_duration
+FROM (
+  SELECT
+    genre_primary,
+    CAST(avg_rating__sum AS FLOAT64) / NULLIF(CAST(avg_rating__count AS FLOAT64), 0) AS avg_rating,
+    total_views__count AS total_views,
+    total_watch_time_minutes__sum AS total_watch_time_minutes,
+    COALESCE(unique_movies, 0) AS unique_movies,
+    COALESCE(unique_users, 0) AS unique_users,
+    CAST(total_watch_time_minutes__sum AS FLOAT64) / NULLIF(CAST(avg_watch_duration__count AS FLOAT64), 0) AS avg_watch_duration
+  FROM (
+    SELECT
+      genre_primary,
+      COUNT(unique_movies) AS unique_movies,
+      COUNT(unique_users) AS unique_users,
+      CAST(SUM(avg_rating__sum) AS BIGNUMERIC) AS avg_rating__sum,
+      COALESCE(CAST(SUM(avg_rating__count) AS INT64), 0) AS avg_rating__count,
+      COALESCE(CAST(SUM(total_views__count) AS INT64), 0) AS total_views__count,
+      CAST(SUM(total_watch_time_minutes__sum) AS BIGNUMERIC) AS total_watch_time_minutes__sum,
+      COALESCE(CAST(SUM(avg_watch_duration__count) AS INT64), 0) AS avg_watch_duration__count
+    FROM state_1
+    GROUP BY
+      genre_primary
+  ) AS merged
+) AS state_1

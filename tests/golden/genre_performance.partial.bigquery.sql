@@ -1,0 +1,70 @@
+SELECT
+  movies__genre_primary AS genre_primary,
+  0 AS distinct__tag,
+  CAST(NULL AS STRING) AS unique_movies,
+  CAST(NULL AS STRING) AS unique_users,
+  CAST(SUM(pair_ratings__avg_rating) AS BIGNUMERIC) AS avg_rating__sum,
+  COUNT(pair_ratings__avg_rating) AS avg_rating__count,
+  COUNT(*) AS total_views__count,
+  CAST(SUM(watch_duration_minutes) AS BIGNUMERIC) AS total_watch_time_minutes__sum,
+  COUNT(watch_duration_minutes) AS avg_watch_duration__count
+FROM events
+WHERE
+  (
+    users__found
+    AND movies__found
+    AND NOT watch_date IS NULL
+    AND NOT watch_duration_minutes IS NULL
+  )
+GROUP BY
+  movies__genre_primary
+UNION ALL
+SELECT
+  movies__genre_primary AS genre_primary,
+  1 AS distinct__tag,
+  movie_id AS unique_movies,
+  CAST(NULL AS STRING) AS unique_users,
+  CAST(NULL AS BIGNUMERIC) AS avg_rating__sum,
+  CAST(NULL AS INT64) AS avg_rating__count,
+  CAST(NULL AS INT64) AS total_views__count,
+  CAST(NULL AS BIGNUMERIC) AS total_watch_time_minutes__sum,
+  CAST(NULL AS INT64) AS avg_watch_duration__count
+FROM events
+WHERE
+  (
+    users__found
+    AND movies__found
+    AND NOT watch_date IS NULL
+    AND NOT watch_duration_minutes IS NULL
+  )
+  AND (
+    NOT movie_id IS NULL
+  )
+GROUP BY
+  movies__genre_primary,
+  movie_id
+UNION ALL
+SELECT
+  movies__genre_primary AS genre_primary,
+  2 AS distinct__tag,
+  CAST(NULL AS STRING) AS unique_movies,
+  user_id AS unique_users,
+  CAST(NULL AS BIGNUMERIC) AS avg_rating__sum,
+  CAST(NULL AS INT64) AS avg_rating__count,
+  CAST(NULL AS INT64) AS total_views__count,
+  CAST(NULL AS BIGNUMERIC) AS total_watch_time_minutes__sum,
+  CAST(NULL AS INT64) AS avg_watch_duration__count
+FROM events
+WHERE
+  (
+    users__found
+    AND movies__found
+    AND NOT watch_date IS NULL
+    AND NOT watch_duration_minutes IS NULL
+  )
+  AND (
+    NOT user_id IS NULL
+  )
+GROUP BY
+  movies__genre_primary,
+  user_id

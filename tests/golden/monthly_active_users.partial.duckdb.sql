@@ -1,0 +1,64 @@
+SELECT
+  YEAR(watch_date) AS watch_year,
+  MONTH(watch_date) AS watch_month,
+  0 AS distinct__tag,
+  CAST(NULL AS TEXT) AS monthly_active_users,
+  CAST(NULL AS TEXT) AS countries,
+  CAST(SUM(watch_duration_minutes) AS DECIMAL(38, 2)) AS total_watch_time_minutes__sum
+FROM events
+WHERE
+  (
+    users__found
+    AND movies__found
+    AND NOT watch_date IS NULL
+    AND NOT watch_duration_minutes IS NULL
+  )
+GROUP BY
+  YEAR(watch_date),
+  MONTH(watch_date)
+UNION ALL
+SELECT
+  YEAR(watch_date) AS watch_year,
+  MONTH(watch_date) AS watch_month,
+  1 AS distinct__tag,
+  user_id AS monthly_active_users,
+  CAST(NULL AS TEXT) AS countries,
+  CAST(NULL AS DECIMAL(38, 2)) AS total_watch_time_minutes__sum
+FROM events
+WHERE
+  (
+    users__found
+    AND movies__found
+    AND NOT watch_date IS NULL
+    AND NOT watch_duration_minutes IS NULL
+  )
+  AND (
+    NOT user_id IS NULL
+  )
+GROUP BY
+  YEAR(watch_date),
+  MONTH(watch_date),
+  user_id
+UNION ALL
+SELECT
+  YEAR(watch_date) AS watch_year,
+  MONTH(watch_date) AS watch_month,
+  2 AS distinct__tag,
+  CAST(NULL AS TEXT) AS monthly_active_users,
+  users__country AS countries,
+  CAST(NULL AS DECIMAL(38, 2)) AS total_watch_time_minutes__sum
+FROM events
+WHERE
+  (
+    users__found
+    AND movies__found
+    AND NOT watch_date IS NULL
+    AND NOT watch_duration_minutes IS NULL
+  )
+  AND (
+    NOT users__country IS NULL
+  )
+GROUP BY
+  YEAR(watch_date),
+  MONTH(watch_date),
+  users__country
