@@ -208,9 +208,7 @@ def load_dimensions(opened: Workspace, *, users: int = 5, spend: int = 10) -> No
         for name, rows in (("users", people), ("movies", titles)):
             optional = pa.schema([pa.field(f.name, f.type) for f in DIMENSIONS[name].schema])
             connection.register("given", pa.Table.from_pylist(rows, optional))
-            replace_dimension(
-                opened.lake, connection, name, DIMENSIONS[name].schema, "FROM given"
-            )
+            replace_dimension(opened.lake, connection, name, DIMENSIONS[name].schema, "FROM given")
 
 
 class Running:

@@ -4,6 +4,7 @@ import math
 import random
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 
 import duckdb
 import numpy as np
@@ -86,7 +87,7 @@ def random_batches(r: random.Random, events: pa.Table) -> list[pa.Table]:
     events = _encoded(r, events.take(pa.array(order, pa.int64())))
     cuts = sorted(r.randrange(events.num_rows + 1) for _ in range(r.randrange(6)))
     bounds = [0, *cuts, events.num_rows]
-    batches = [events.slice(a, b - a) for a, b in zip(bounds, bounds[1:], strict=False)]
+    batches = [events.slice(a, b - a) for a, b in pairwise(bounds)]
     if r.random() < 0.3:
         batches.append(events.schema.empty_table())
     if r.random() < 0.3:
@@ -121,7 +122,11 @@ def _some_null(r: random.Random, part: pa.Table) -> pa.Table:
 
 
 def check_merged(
-    view: View, batches: list[pa.Table], *, dimensions: dict[str, pa.Table] | None = None, seed: int = 0
+    view: View,
+    batches: list[pa.Table],
+    *,
+    dimensions: dict[str, pa.Table] | None = None,
+    seed: int = 0,
 ) -> pa.Table:
     """Assert that merged equals full, schema and digits; gives the full answer."""
     full, merged = evaluate(view, batches, dimensions or DIMENSIONS, seed=seed)
@@ -147,7 +152,9 @@ def same_values(ours: pa.Table, theirs: pa.Table) -> bool:
     if ours.column_names != theirs.column_names or ours.num_rows != theirs.num_rows:
         return False
     left, right = (sorted(map(_row, t.to_pylist()), key=_rough) for t in (ours, theirs))
-    return all(_same(a, b) for x, y in zip(left, right, strict=True) for a, b in zip(x, y, strict=True))
+    return all(
+        _same(a, b) for x, y in zip(left, right, strict=True) for a, b in zip(x, y, strict=True)
+    )
 
 
 def _row(row: dict[str, object]) -> list[object]:

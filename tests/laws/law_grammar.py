@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 EXACT, FLOAT, TEXT, TIME, DATE, BOOL = "exact", "float", "text", "time", "date", "bool"
 WIDE = "wide"  # whole numbers up to the ends of their types: no arithmetic
@@ -17,6 +18,7 @@ USER_COLUMNS = {"country": TEXT, "subscription_plan": TEXT, "age": EXACT, "month
 MOVIE_COLUMNS = {"genre_primary": TEXT, "duration_minutes": EXACT}
 
 Columns = dict[str, str]
+T = TypeVar("T")
 
 
 @dataclass
@@ -96,8 +98,16 @@ class Grammar:
             found[f"k{number}"] = kind
         numbers = ["COUNT(*) AS n0"]
         exact = self._expression(columns, EXACT)
-        numbers.append(self._pick([f"SUM({exact}) AS n1", f"MAX({exact}) AS n1",
-                                   f"COUNT(DISTINCT {exact}) AS n1", f"COUNT({exact}) AS n1"]))  # fmt: skip
+        numbers.append(
+            self._pick(
+                [
+                    f"SUM({exact}) AS n1",
+                    f"MAX({exact}) AS n1",
+                    f"COUNT(DISTINCT {exact}) AS n1",
+                    f"COUNT({exact}) AS n1",
+                ]
+            )
+        )
         sql = f"SELECT {', '.join(items + numbers)} FROM {source} GROUP BY ALL"
         return sql, found, ["n0", "n1"]
 
@@ -106,8 +116,13 @@ class Grammar:
         order = ", ".join([*keys])
         partition = f"PARTITION BY {self._pick(list(keys))} " if self._maybe(0.5) else ""
         number = self._pick(numbers)
-        frame = self._pick(["", " ROWS BETWEEN 2 PRECEDING AND CURRENT ROW",
-                            " ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING"])  # fmt: skip
+        frame = self._pick(
+            [
+                "",
+                " ROWS BETWEEN 2 PRECEDING AND CURRENT ROW",
+                " ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING",
+            ]
+        )
         if self._maybe(0.5):
             order = f"{number}{self._pick(['', ' DESC', ' NULLS FIRST'])}"
             self.plain = False
@@ -201,7 +216,8 @@ class Grammar:
         users = self._pick(["", " LEFT JOIN users AS u ON a.user_id = u.user_id"])
         country = ", u.country" if users else ""
         return (
-            f"WITH a AS ({left}), b AS ({right}) SELECT a.user_id, a.v AS av{right_columns}{country} "
+            f"WITH a AS ({left}), b AS ({right}) "
+            f"SELECT a.user_id, a.v AS av{right_columns}{country} "
             f"FROM a {how} b ON a.user_id = b.user_id{users}"
         )
 
@@ -257,7 +273,7 @@ class Grammar:
             columns |= {f"u.{name}": kind for name, kind in USER_COLUMNS.items()}
             columns["u.user_id"] = TEXT
         if self._maybe(0.4):
-            source += f" LEFT JOIN users AS f ON f.user_id = p.friend_id"
+            source += " LEFT JOIN users AS f ON f.user_id = p.friend_id"
             columns |= {f"f.{name}": kind for name, kind in USER_COLUMNS.items()}
         if self._maybe(0.4):
             also = " AND (m.genre_primary <> 'War' OR p.flag)" if how == "JOIN" else ""
@@ -276,7 +292,9 @@ class Grammar:
 
     def _aggregate(self, columns: Columns, *, above: bool) -> str:
         exact = self._expression(columns, EXACT)
-        any_kind = self._expression(columns, self._pick([TEXT, TIME, DATE, EXACT, FLOAT, BOOL, WIDE]))
+        any_kind = self._expression(
+            columns, self._pick([TEXT, TIME, DATE, EXACT, FLOAT, BOOL, WIDE])
+        )
         condition = self._condition(columns)
         choices: list[Callable[[], str]] = [
             lambda: "COUNT(*)",
@@ -296,11 +314,11 @@ class Grammar:
         if self._maybe(0.3):
             sql = f"{sql} FILTER (WHERE {self._condition(columns)})"
         match self._r.randrange(6):
-            case 0:
+            case 5:
                 return f"{sql} IS NULL"
-            case 1:
+            case 4:
                 return f"SUM({exact}) / NULLIF(COUNT(*), 0)"
-            case 2:
+            case 3:
                 return f"COALESCE(ROUND(AVG({exact}), 2), -1)"
             case _:
                 return sql
@@ -349,7 +367,8 @@ class Grammar:
             EXACT: [f"{column} > 3", f"{column} BETWEEN 0 AND 5", f"{column} IN (1, 2, 3)",
                     f"{column} <> 2", f"{column} IS DISTINCT FROM 1"],
             TEXT: [f"{column} LIKE '%1'", f"{column} IN ('u1', 'm1', 'USA', 'started')",
-                   f"{column} < 'm'", f"LENGTH({column}) > 3", f"{column} LIKE 'a\\_%' ESCAPE '\\'"],
+                   f"{column} < 'm'", f"LENGTH({column}) > 3",
+                   f"{column} LIKE 'a\\_%' ESCAPE '\\'"],
             TIME: [f"{column} >= TIMESTAMP '2024-01-01'", f"HOUR({column}) < 12",
                    f"DAYOFWEEK({column}) IN (0, 6)"],
             DATE: [f"{column} < DATE '2024-01-05'", f"MONTH({column}) = 1",
@@ -360,11 +379,11 @@ class Grammar:
         }[columns[column]]  # fmt: skip
         condition = self._pick([*simple, f"{column} IS NULL", f"{column} IS NOT NULL"])
         match self._r.randrange(8):
-            case 0:
+            case 7:
                 return f"{condition} OR {self._condition(columns)}"
-            case 1:
+            case 6:
                 return f"{condition} AND {self._condition(columns)}"
-            case 2:
+            case 5:
                 return f"NOT ({condition})"
             case _:
                 return condition
@@ -380,8 +399,8 @@ class Grammar:
             return f" ORDER BY {order} LIMIT {self._r.randrange(1, 6)}"
         return f" ORDER BY {order}"
 
-    def _pick(self, choices: Sequence[object]) -> object:
+    def _pick(self, choices: Sequence[T]) -> T:
         return choices[self._r.randrange(len(choices))]
 
     def _maybe(self, chance: float) -> bool:
-        return self._r.random() < chance
+        return self._r.randrange(100) >= 100 * (1 - chance)  # the smallest draw says no

@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from law_events import check_merged
 
@@ -57,8 +58,12 @@ def tables(batches: Iterable[list[Row]], schema: pa.Schema = SCHEMA) -> list[pa.
 
 
 def answer(sql: str, batches: list[list[Row]], schema: pa.Schema = SCHEMA) -> list[Row]:
-    view = View.parse("law", sql, schema=schema)
-    return check_merged(view, tables(batches, schema), dimensions={}).to_pylist()
+    return check_merged(_view(sql, schema), tables(batches, schema)).to_pylist()
+
+
+@cache
+def _view(sql: str, schema: pa.Schema) -> View:
+    return View.parse("law", sql, schema=schema)
 
 
 # -- the oracle: one function of a group's rows per aggregate --------------------------------
@@ -163,6 +168,7 @@ def by_key(rows: list[Row], key: str = "g") -> dict[Any, list[Row]]:
 
 
 @pytest.mark.parametrize("filtered", [False, True], ids=["", "filter"])
+@settings(max_examples=settings().max_examples // 2)
 @given(batches=batches_of())
 def test_grouped_aggregates(filtered: bool, batches: list[list[Row]]) -> None:
     clause = " FILTER (WHERE flag)" if filtered else ""
@@ -178,6 +184,7 @@ def test_grouped_aggregates(filtered: bool, batches: list[list[Row]]) -> None:
 
 
 @pytest.mark.parametrize("filtered", [False, True], ids=["", "filter"])
+@settings(max_examples=settings().max_examples // 2)
 @given(batches=batches_of())
 def test_global_aggregates(filtered: bool, batches: list[list[Row]]) -> None:
     """Without GROUP BY there is one row, also over nothing."""
@@ -278,7 +285,9 @@ def test_latest_by_key(batches: list[list[Row]], first: str, last: int) -> None:
         for row in sorted(group, key=rank)[:last]
     ]
     key = repr
-    assert sorted(((r["g"], r["money"], r["name"]) for r in found), key=key) == sorted(wanted, key=key)
+    assert sorted(((r["g"], r["money"], r["name"]) for r in found), key=key) == sorted(
+        wanted, key=key
+    )
 
 
 @given(batches=batches_of())

@@ -3,15 +3,16 @@
 import random
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from law_events import plain, same_values
 
-from playhead.contracts import Field
+from playhead.contracts import DIMENSIONS, TOPICS, Field
 from playhead.testing.evaluate import evaluate
 from playhead.views import View
 from playhead.views.catalog import library
@@ -64,22 +65,19 @@ def _dimension(r: random.Random, relation: Relation, fields: dict[str, Field]) -
 
 
 def _fields(name: str) -> dict[str, Field]:
-    from playhead.contracts import DIMENSIONS, TOPICS  # noqa: PLC0415
-
     contract = TOPICS.get(name) or DIMENSIONS.get(name)
     return {field.name: field for field in contract.fields} if contract else {}
 
 
 @pytest.mark.parametrize("name", library())
+@settings(max_examples=settings().max_examples // 3)
 @given(seed=st.integers(0, 2**32), rows=st.sampled_from([0, 1, 20, 150]))
 def test_merged_equals_full(name: str, seed: int, rows: int) -> None:
     view = library()[name]
     r = random.Random(seed)
     relations = known_relations()
     topics = {t: _table(r, relations[t], rows, _fields(t)) for t in view.topics}
-    dimensions = {
-        d: _dimension(r, relations[d], _fields(d)) for d in view.plans.dimensions
-    }
+    dimensions = {d: _dimension(r, relations[d], _fields(d)) for d in view.plans.dimensions}
     batches = [dict(zip(topics, parts, strict=True)) for parts in _cut(r, topics)]
     full, merged = evaluate(view, batches, dimensions, seed=seed)
     assert full.schema == merged.schema
@@ -92,15 +90,19 @@ def _cut(r: random.Random, topics: dict[str, pa.Table]) -> list[list[pa.Table]]:
     cuts = sorted(r.random() for _ in range(r.randrange(5)))
     bounds = [0.0, *cuts, 1.0]
     return [
-        [t.slice(int(a * t.num_rows), int(b * t.num_rows) - int(a * t.num_rows)) for t in topics.values()]
-        for a, b in zip(bounds, bounds[1:], strict=False)
+        [
+            t.slice(int(a * t.num_rows), int(b * t.num_rows) - int(a * t.num_rows))
+            for t in topics.values()
+        ]
+        for a, b in pairwise(bounds)
     ]
 
 
 def test_every_view_documents_its_columns() -> None:
     for name, view in library().items():
         assert set(view.header.columns) == set(view.columns), name
-        assert view.header.description and view.header.owner, name
+        assert view.header.description, name
+        assert view.header.owner, name
 
 
 def test_views_with_two_parses_are_equal() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from layers import (
     Running,
     Watch,
@@ -21,7 +22,6 @@ from layers import (
     send,
     workspace,
 )
-
 from playhead.errors import CoverageError
 
 VIEWS = ("counts", "windows", "countries", "sessions", "latest", "content_performance")

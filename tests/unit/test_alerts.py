@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from layers import T0, Running, SmallWorkspace, Watch, load, rows, send, watches, workspace
 
+from layers import T0, Running, SmallWorkspace, Watch, load, rows, send, watches, workspace
 from playhead.errors import LogFullError
 from playhead.speed.alerts import TOPIC
 from playhead.speed.state import StateStore
@@ -80,7 +80,11 @@ def test_a_late_event_revises_what_was_said(opened: SmallWorkspace) -> None:
     ]
     assert [event["revision"] for event in published(opened)] == [0, 1]
     windows = opened.view("windows").windows().to_pylist()
-    assert [(w["window_start"], w["revision"], w["late_events"]) for w in windows][0] == (START, 1, 1)
+    assert [(w["window_start"], w["revision"], w["late_events"]) for w in windows][0] == (
+        START,
+        1,
+        1,
+    )
     assert [w["is_final"] for w in windows] == [True, False]
 
 

@@ -44,9 +44,7 @@ def test_each_event_finds_its_row(known: set[str | None], asked: list[str | None
     assert countries == [None if row is None else f"of {rows[row]}" for row in expected]
 
 
-@given(
-    st.sets(st.tuples(KEYS, KEYS), max_size=8), st.lists(st.tuples(KEYS, KEYS), max_size=10)
-)
+@given(st.sets(st.tuples(KEYS, KEYS), max_size=8), st.lists(st.tuples(KEYS, KEYS), max_size=10))
 def test_a_key_of_two_columns_needs_both(
     known: set[tuple[str | None, str | None]], asked: list[tuple[str | None, str | None]]
 ) -> None:

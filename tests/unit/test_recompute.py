@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from layers import (
     T0,
     Running,
@@ -21,7 +22,6 @@ from layers import (
     watches,
     workspace,
 )
-
 from playhead.batch.clean import REWRITTEN, clean_topic, rewritten_days
 from playhead.batch.recompute import Recomputer, StateCoverage, state_table
 from playhead.errors import LakeConflictError

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from layers import (
     T0,
     Running,
@@ -25,7 +26,6 @@ from layers import (
     watches,
     workspace,
 )
-
 from playhead.assemble import Workspace
 from playhead.batch.clean import clean_topic
 from playhead.contracts import TOPICS
@@ -174,9 +174,9 @@ def test_every_name_is_a_relation(used: SmallWorkspace) -> None:
         ("SELECT * FROM playback__tail", "no relation playback__tail"),
     ],
 )
-def test_what_is_refused(used: SmallWorkspace, sql: str, message: str) -> None:
+def test_what_is_refused(opened: SmallWorkspace, sql: str, message: str) -> None:
     with pytest.raises(QueryError) as caught:
-        used.query(sql)
+        opened.query(sql)
     assert message in str(caught.value)
 
 
@@ -186,7 +186,9 @@ def test_an_unknown_view(opened: SmallWorkspace) -> None:
 
 
 def test_times_are_in_utc_wherever_it_runs(used: SmallWorkspace) -> None:
-    (row,) = rows(used, "SELECT current_setting('TimeZone') AS zone, MIN(event_time) AS first FROM playback")
+    (row,) = rows(
+        used, "SELECT current_setting('TimeZone') AS zone, MIN(event_time) AS first FROM playback"
+    )
     assert row == {"zone": "UTC", "first": T0}
 
 

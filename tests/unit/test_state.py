@@ -227,7 +227,12 @@ def test_a_batch_of_repeats_does_not_turn_time_back(store: StateStore) -> None:
 
 def test_starting_over_after_the_epochs_of_the_lake(store: StateStore) -> None:
     commit(store, 4, 1)
-    store.rebase({"playback": (7, Position({0: 2, 1: 0}, {0: 6, 1: 3})), "search": (9, Position({0: 0}, {0: 1}))})
+    store.rebase(
+        {
+            "playback": (7, Position({0: 2, 1: 0}, {0: 6, 1: 3})),
+            "search": (9, Position({0: 0}, {0: 1})),
+        }
+    )
     assert store.open_epoch() == 10
     assert store.sealed_epoch() == 9
     assert store.position("playback") == Position({0: 6, 1: 3}, {0: 6, 1: 3})

@@ -43,7 +43,10 @@ def _events(r: random.Random, schema: pa.Schema, rows: int) -> pa.Table:
         return r.random() < 0.5 if pa.types.is_boolean(kind) else r.choice(["a", "b", "c"])
 
     return pa.table(
-        {field.name: pa.array([value(field.type) for _ in range(rows)], field.type) for field in schema}
+        {
+            field.name: pa.array([value(field.type) for _ in range(rows)], field.type)
+            for field in schema
+        }
     )
 
 

@@ -48,8 +48,6 @@ NOT_MERGEABLE = {
     "SEMI JOIN below": "SELECT COUNT(*) FROM clicks c SEMI JOIN users u USING (user_id)",
     "LEFT JOIN with the dimension": "SELECT COUNT(n) FROM users u LEFT JOIN clicks c "
     "ON u.user_id = c.user_id",
-    "SEMI JOIN with the dimension": "SELECT COUNT(*) FROM users u SEMI JOIN clicks c "
-    "ON u.user_id = c.user_id GROUP BY c.n",
     "a window function over raw": "SELECT n, ROW_NUMBER() OVER (ORDER BY n) AS r FROM clicks",
     "a window function over raw ": "SELECT DISTINCT n, COUNT(*) OVER () AS r FROM clicks",
     "a window function over raw  ": "SELECT n FROM clicks QUALIFY RANK() OVER (ORDER BY n) = 1",
@@ -83,14 +81,14 @@ NOT_MERGEABLE = {
     "COUNT(*) FROM clicks GROUP BY 1",
     "the unit of DATE_TRUNC": "SELECT DATE_TRUNC('decade', day) AS d, COUNT(*) FROM clicks GROUP BY 1",
     "DATE_DIFF('week'": "SELECT MAX(DATE_DIFF('week', day, event_time)) FROM clicks",
-    "column x is refused": "SELECT MAX(event_time) - MIN(event_time) AS x, n, "
-    "MAX(event_time - TIMESTAMP '2024-01-01') AS y FROM clicks GROUP BY n",
+    "column x is refused": "SELECT MAX(event_time) - MIN(event_time) AS x FROM clicks",
+    "column x__max is refused": "SELECT MAX(event_time - TIMESTAMP '2024-01-01') AS x FROM clicks",
     "SUBSTRING": "SELECT SUBSTRING(user_id, n) AS s, COUNT(*) FROM clicks GROUP BY 1",
     "MD5": "SELECT MD5(user_id) AS s, COUNT(*) FROM clicks GROUP BY 1",
 }
 
 SYNTAX = {
-    "column 9": "SELECT n FROM WHERE",
+    "line 1, column 19": "SELECT n FROM WHERE",
     "this text has DELETE": "DELETE FROM clicks",
     "is no topic or dimension": "SELECT COUNT(*) FROM range(3)",
     "could not be resolved": "SELECT nope, COUNT(*) FROM clicks GROUP BY 1",
@@ -113,7 +111,7 @@ def test_refused_as_not_mergeable(what: str) -> None:
         View.parse("my_view", NOT_MERGEABLE[what], schema=SCHEMAS)
     text = str(caught.value)
     assert text.startswith("view my_view: ")
-    assert what.strip().lower().replace("column x", "column") in text.lower()
+    assert what.strip().lower() in text.lower()
     assert "refused" in text
     assert "Instead: " in str(caught.value.hint)
 

@@ -76,7 +76,8 @@ def windowed() -> WindowedView:
 def test_only_views_with_a_window_are_windowed() -> None:
     plain = View.parse("p", "SELECT device_type, COUNT(*) AS n FROM playback GROUP BY ALL")
     monthly = View.parse(
-        "m", "SELECT DATE_TRUNC('month', event_time) AS month, COUNT(*) AS n FROM search GROUP BY ALL"
+        "m",
+        "SELECT DATE_TRUNC('month', event_time) AS month, COUNT(*) AS n FROM search GROUP BY ALL",
     )
     assert [w.view.name for w in windowed_views([plain, monthly, windowed().view])] == ["m", "v"]
 

@@ -144,8 +144,8 @@ def _warn_of(coverage: "Iterable[Coverage]") -> None:
     mixed = dict.fromkeys(part.view for part in coverage if part.mixed)
     for view in mixed:
         warn(
-            f"view {view}: its speed states were made with other versions of the dimensions than "
-            "its batch states; the next `playhead batch` heals them"
+            f"view {view}: some of its states were made with other versions of the dimensions "
+            "than there are now; the next `playhead batch` heals them"
         )
 
 

@@ -127,7 +127,7 @@ def show_view(
     ] = Dialect.DUCKDB,
     json: JsonOption = False,
 ) -> None:
-    """Explain a view: columns, keys, state and its aggregates, coverage, SQL."""
+    """Explain a view: columns, keys, state and its aggregates, lineage, coverage, SQL."""
     from playhead.serving import find_view
 
     with invocation.open() as workspace:

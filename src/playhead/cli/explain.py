@@ -43,7 +43,10 @@ def print_plan(view: "View", plan: str, dialect: str) -> None:
 
 def view_as_dict(status: "ViewStatus", coverage: Sequence["Coverage"]) -> dict[str, Any]:
     """The explanation as plain values."""
+    from playhead.views.lineage import lineage
+
     view = status.view
+    upstream = lineage(view)
     return {
         "name": view.name,
         "description": view.header.description,
@@ -58,6 +61,7 @@ def view_as_dict(status: "ViewStatus", coverage: Sequence["Coverage"]) -> dict[s
                 "name": name,
                 "type": kind,
                 "meaning": view.header.columns.get(name, ""),
+                "made_from": upstream[name],
             }
             for name, kind in view.plans.columns
         ],
@@ -136,7 +140,7 @@ def _facts(status: "ViewStatus", coverage: Sequence["Coverage"]) -> Table:
         "watermark": f"{view.watermark.total_seconds() / 60:g} minutes",
         "topics": ", ".join(view.topics),
         "dimensions": ", ".join(sorted(_dimensions(view))) or "none",
-        "made from": ", ".join(sorted({c for leaf in view.leaves for c in columns_read(leaf)})),
+        "reads": ", ".join(sorted({c for leaf in view.leaves for c in columns_read(leaf)})),
         "hash": view.hash,
         "ready": "yes" if status.ready else status.reason,
     }
@@ -168,12 +172,17 @@ def _covered(part: "Coverage") -> str:
 
 
 def _columns(view: "View") -> Table:
+    from playhead.views.lineage import lineage
+
+    upstream = lineage(view)
     table = Table(title="columns", title_justify="left")
     table.add_column("column", style="bold", no_wrap=True)
     table.add_column("type", no_wrap=True)
     table.add_column("meaning")
+    table.add_column("made from")
     for name, kind in view.plans.columns:
-        table.add_row(name, kind, Text(view.header.columns.get(name, "")))
+        meaning = view.header.columns.get(name, "")
+        table.add_row(name, kind, Text(meaning), ", ".join(upstream[name]))
     return table
 
 

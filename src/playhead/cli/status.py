@@ -36,7 +36,13 @@ class SpeedStatus:
         self._lag = 0
         self._watermark: datetime | None = None
         self._live = (
-            Live(get_renderable=self._line, console=stderr, refresh_per_second=4, transient=True)
+            Live(
+                get_renderable=self._line,
+                console=stderr,
+                refresh_per_second=4,
+                transient=True,
+                redirect_stdout=False,
+            )
             if stderr.is_terminal
             else None
         )

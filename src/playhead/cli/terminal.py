@@ -135,7 +135,7 @@ def tracking() -> Iterator[Tracker]:
         TextColumn("{task.fields[told]}", style="dim"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=stderr, transient=True) as progress:
+    with Progress(*columns, console=stderr, transient=True, redirect_stdout=False) as progress:
         yield _Bars(progress)
 
 

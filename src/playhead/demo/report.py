@@ -71,7 +71,7 @@ def print_alerts(out: Console, alerts: Sequence[Alert]) -> None:
     rows = [(alert, json.loads(alert.keys), json.loads(alert.detail)) for alert in alerts]
     rows.sort(key=lambda row: (_LEVELS.index(row[0].level), -_revenue(row[2])))
     table = plain_table()
-    for name in ("window (UTC)", "view", "where"):
+    for name in ("window (UTC)", "where"):
         table.add_column(name, no_wrap=name != "where")
     table.add_column("$ a month", justify="right")
     table.add_column("alert")
@@ -79,8 +79,9 @@ def print_alerts(out: Console, alerts: Sequence[Alert]) -> None:
         where = ", ".join(str(value) for value in keys.values() if value is not None)
         revenue = f"{_revenue(detail):,.2f}"
         window = f"{alert.window_start:%Y-%m-%d %H:%M}"
-        table.add_row(window, alert.view, where, revenue, level_text(alert.level))
-    title = f"The gravest of {len(rows):,}, raised as their windows became final"
+        table.add_row(window, where, revenue, level_text(alert.level))
+    views = ", ".join(sorted({alert.view for alert in alerts}))
+    title = f"The gravest of {len(rows):,} of {views}, raised as their windows became final"
     _print(out, "alerts", title if rows else "None was raised", table)
 
 
@@ -138,7 +139,8 @@ def _verdict(compared: Sequence[Verdict], events: tuple[int, int], *, equal: boo
     values = sum(verdict.values for verdict in compared)
     return Text.assemble(
         ("EQUAL", "bold green"),
-        f"  {len(compared)} view{'s' * (len(compared) > 1)}, {rows:,} rows, {values:,} values, every digit the same:\n"
+        f"  {len(compared)} view{'s' * (len(compared) > 1)}, {rows:,} rows, {values:,} values,"
+        " every digit the same:\n"
         f"       {events[0]:,} events from the batch layer and {events[1]:,} from the speed layer"
         " make one answer.",
     )

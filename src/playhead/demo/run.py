@@ -197,7 +197,10 @@ class _Demo:
         for what, command in (
             ("a view, merged live", f"{base} show engagement_health"),
             ("SQL over views, topics and dimensions", f'{base} query "{sql}"'),
-            ("the live traffic into the batch layer, its reviews into the ratings", f"{base} batch"),
+            (
+                "fold it all into the batch layer, new reviews into the ratings, too",
+                f"{base} batch",
+            ),
         ):
             self._console.print(Text(f"  # {what}", style="dim"))
             self._console.print(Text(f"  {command}", style="bold"), soft_wrap=True)

@@ -53,7 +53,8 @@ def evaluate(
         parts = [_conform(part, whole[leaf.topic].schema) for part in events[leaf.topic]]
         states[leaf.name] = _merged(runner, leaf, parts, dimensions, picks)
     merged = runner.final(bound, states, dimensions)
-    return _ordered(bound, full), _ordered(bound, merged)
+    sorter = runner if isinstance(runner, DuckDBEngine) else DuckDBEngine()
+    return _ordered(bound, full, sorter), _ordered(bound, merged, sorter)
 
 
 def _engine(name: str) -> Engine:
@@ -68,7 +69,7 @@ def _by_topic(view: View, batches: Sequence[Batch]) -> dict[str, list[pa.Table]]
     found: dict[str, list[pa.Table]] = {}
     for batch in batches:
         if not isinstance(batch, Mapping):
-            batch = {_only(view, names): batch}  # noqa: PLW2901
+            batch = {_only(view, names): batch}
         for topic, table in batch.items():
             found.setdefault(topic, []).append(table)
     for name in names:
@@ -101,9 +102,7 @@ def _conform(part: pa.Table, schema: pa.Schema) -> pa.Table:
     return pa.concat_tables([schema.empty_table(), part], promote_options="permissive").cast(schema)
 
 
-def _bind(
-    view: View, whole: Mapping[str, pa.Table], dimensions: Mapping[str, pa.Table]
-) -> View:
+def _bind(view: View, whole: Mapping[str, pa.Table], dimensions: Mapping[str, pa.Table]) -> View:
     bound = view.bind(
         {topic: table.schema for topic, table in whole.items()},
         {name: table.schema for name, table in dimensions.items()},
@@ -134,8 +133,6 @@ def _merged(
     return runner.merge(leaf, states)
 
 
-def _ordered(view: View, table: pa.Table) -> pa.Table:
+def _ordered(view: View, table: pa.Table, sorter: DuckDBEngine) -> pa.Table:
     """Rows in an order that does not depend on how they were computed."""
-    if view.plans.ordered or not table.num_rows:
-        return table
-    return DuckDBEngine().sort(table)
+    return table if view.plans.ordered else sorter.sort(table)

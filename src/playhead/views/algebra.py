@@ -69,8 +69,7 @@ class Aggregate:
 def best_of(order: str, value: str) -> str:
     """A struct that compares by `order`, then by `value`; NULL unless both are there."""
     return (
-        f"CASE WHEN {is_known(order)} AND {is_known(value)} "
-        f"THEN {{'y': {order}, 'x': {value}}} END"
+        f"CASE WHEN {is_known(order)} AND {is_known(value)} THEN {{'y': {order}, 'x': {value}}} END"
     )
 
 
@@ -128,11 +127,18 @@ def _sql(node: exp.Expr) -> str:
 
 
 def shown(node: exp.Expr) -> str:
-    """SQL for a message: columns without the names that the compiler gave their tables."""
-    bare = node.copy()
-    for column in bare.find_all(exp.Column):
-        column.set("table", None)
-    return _sql(bare)
+    """SQL for a message, in the user's words: without what the compiler wrote into it."""
+
+    def plain(part: exp.Expr) -> exp.Expr:
+        inner = part.unnest()
+        if isinstance(inner, exp.Add) and inner.expression == exp.Literal.number(0):
+            value: exp.Expr = inner.this.copy()
+            return value
+        if isinstance(part, exp.Column):
+            part.set("table", None)
+        return part
+
+    return _sql(node.copy().transform(plain).unnest())
 
 
 def _when(condition: exp.Expr | None, value: str) -> str:
@@ -198,9 +204,7 @@ def _sum(call: exp.Expr, argument: exp.Expr, value: str, type_of: TypeOf) -> Agg
     return Aggregate((component,), lambda columns: columns[0])
 
 
-def _average(
-    call: exp.Expr, argument: exp.Expr, value: str, type_of: TypeOf
-) -> Aggregate:
+def _average(call: exp.Expr, argument: exp.Expr, value: str, type_of: TypeOf) -> Aggregate:
     partial, _ = exact_sum(value, _exact(call, argument, type_of))
     parts = (
         Component(("sum",), (partial,), "sum"),
@@ -209,9 +213,7 @@ def _average(
     return Aggregate(parts, lambda columns: ratio(columns[0], columns[1]))
 
 
-def _spread(
-    call: exp.Expr, argument: exp.Expr, value: str, type_of: TypeOf
-) -> Aggregate:
+def _spread(call: exp.Expr, argument: exp.Expr, value: str, type_of: TypeOf) -> Aggregate:
     """Variance and standard deviation by the exact sums of x and x*x (textbook identity).
 
     A DECIMAL is summed as a whole number of its last digit, because products of DECIMALs with
@@ -249,16 +251,12 @@ def _spread_result(columns: tuple[str, ...], unit: int, *, population: bool, roo
     return f"SQRT({variance})" if root else variance
 
 
-def _extreme(
-    call: exp.Expr, argument: exp.Expr, value: str, type_of: TypeOf
-) -> Aggregate:
+def _extreme(call: exp.Expr, argument: exp.Expr, value: str, type_of: TypeOf) -> Aggregate:
     name: Merge = "min" if isinstance(call, exp.Min) else "max"
     return _simple(name, f"{name.upper()}({normal(value, type_of(argument))})", name)
 
 
-def _logical(
-    call: exp.Expr, _argument: exp.Expr, value: str, _type_of: TypeOf
-) -> Aggregate:
+def _logical(call: exp.Expr, _argument: exp.Expr, value: str, _type_of: TypeOf) -> Aggregate:
     merge: Merge = "or" if isinstance(call, exp.LogicalOr) else "and"
     return _simple(merge, f"BOOL_{merge.upper()}({value})", merge)
 
@@ -292,7 +290,7 @@ _BY_ONE_ARGUMENT: dict[type, Callable[[exp.Expr, exp.Expr, str, TypeOf], Aggrega
 
 def above(node: exp.Expr, type_of: TypeOf) -> str:
     """An aggregate above the lowest GROUP BY, in a form that no order of rows can change."""
-    call, condition = split_filter(node)
+    call, _ = split_filter(node)
     if isinstance(call, ABOVE_ONLY):
         return _sql(node)
     aggregate = analyse(node, type_of)

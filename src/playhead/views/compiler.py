@@ -17,7 +17,7 @@ from playhead.errors import ViewError, ViewSyntaxError
 from playhead.views.binder import Binder, quote
 from playhead.views.functions import is_session_window, refuse
 from playhead.views.grammar import check_grammar
-from playhead.views.kinds import FLOATS, one_zero
+from playhead.views.kinds import FLOATS, check_kind, one_zero
 from playhead.views.leaf import Leaf, Window
 from playhead.views.leaves import build_leaf, refuse_session
 from playhead.views.prepare import (
@@ -127,9 +127,7 @@ def _name_outputs(tree: exp.Query) -> None:
 class _Compilation:
     """One run of the compiler over one tree, which it takes apart."""
 
-    def __init__(
-        self, tree: exp.Query, relations: Mapping[str, Relation], binder: Binder
-    ) -> None:
+    def __init__(self, tree: exp.Query, relations: Mapping[str, Relation], binder: Binder) -> None:
         self._names = [s.output_name for s in tree.selects]
         self._tree = tree
         self._relations = dict(relations)
@@ -244,8 +242,12 @@ class _Compilation:
         if session := next(filter(is_session_window, select.walk()), None):
             raise refuse_session(session)
         if limit := select.args.get("limit") or select.args.get("offset"):
-            raise refuse(limit, "LIMIT over raw events", "which rows come first depends on the part",
-                         "LIMIT above the GROUP BY")  # fmt: skip
+            raise refuse(
+                limit,
+                "LIMIT over raw events",
+                "which rows come first depends on the part",
+                "LIMIT above the GROUP BY",
+            )
 
     def _check_union(self, scope: Scope) -> None:
         for part in scope.set_operation_scopes:
@@ -301,17 +303,18 @@ def _unique(select: exp.Select) -> Iterable[exp.Expr]:
 def _aggregates(select: exp.Select) -> bool:
     """Whether a SELECT over events is a leaf: it groups, aggregates, or ranks."""
     parts = ("group", "distinct", "qualify", "having")
-    return any(select.args.get(part) for part in parts) or select.find(exp.AggFunc) is not None
+    return any(select.args.get(p) for p in parts) or bool(select.find(exp.AggFunc, exp.Window))
 
 
 def _check_columns(columns: Iterable[tuple[str, str]]) -> None:
     seen: set[str] = set()
-    for name in (column.lower() for column, _ in columns):
-        if name in seen:
+    for name, kind in columns:
+        if name.lower() in seen:
             raise ViewSyntaxError(
                 f"two columns of the answer are named {name}", hint="Give one of them an alias."
             )
-        seen.add(name)
+        seen.add(name.lower())
+        check_kind(name, kind)
 
 
 def _window_of(skeleton: exp.Expr, leaves: tuple[Leaf, ...]) -> Window | None:

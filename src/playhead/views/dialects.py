@@ -18,8 +18,13 @@ Dialect = Literal["duckdb", "spark", "bigquery"]
 DIALECTS: tuple[str, ...] = get_args(Dialect)
 Rule = Callable[[exp.Expr], exp.Expr]
 
-_MICROS = {"SECOND": 1_000_000, "MINUTE": 60_000_000, "HOUR": 3_600_000_000,
-           "DAY": 86_400_000_000, "WEEK": 604_800_000_000}  # fmt: skip
+_MICROS = {
+    "SECOND": 1_000_000,
+    "MINUTE": 60_000_000,
+    "HOUR": 3_600_000_000,
+    "DAY": 86_400_000_000,
+    "WEEK": 604_800_000_000,
+}
 _MONTHS = {"MONTH": 1, "QUARTER": 3, "YEAR": 12}
 _ORIGIN = 946_857_600_000_000
 """Microseconds of 2000-01-03, a Monday: where DuckDB's TIME_BUCKET starts to count."""
@@ -36,9 +41,7 @@ def transpile(sql: str, dialect: str) -> str:
         EngineError: no such dialect.
     """
     if dialect not in DIALECTS:
-        raise EngineError(
-            f"no dialect {dialect!r}", hint=f"There are {', '.join(DIALECTS)}."
-        )
+        raise EngineError(f"no dialect {dialect!r}", hint=f"There are {', '.join(DIALECTS)}.")
     tree: exp.Expr = sqlglot.parse_one(sql, dialect="duckdb")
     rules = _RULES[dialect]
     for node in reversed(list(tree.walk())):
@@ -117,7 +120,8 @@ def _without_qualify(node: exp.Expr) -> exp.Expr:
     condition = qualify.this.copy().transform(hide_read)
     for ordered in above["order"].expressions if "order" in above else []:
         of_output = isinstance(ordered.this, exp.Column) and not ordered.this.table
-        ordered.set("this", ordered.this if of_output else hide(ordered.this))
+        if not of_output or ordered.this.name not in outputs:
+            ordered.set("this", hide(ordered.this))
     inner.set("expressions", [*inner.args["expressions"], *hidden])
     outer = exp.Select(expressions=[exp.column(exp.to_identifier(n), "_q") for n in outputs])
     outer.set("from_", exp.From(this=exp.Subquery(this=inner, alias=exp.TableAlias(this="_q"))))
@@ -306,9 +310,7 @@ def _bigquery_extreme(node: exp.Expr) -> exp.Expr:
     fields = [exp.Ordered(this=f.args["expression"].copy(), desc=down) for f in struct.expressions]
     ordered = exp.Order(this=exp.IgnoreNulls(this=node.this.copy()), expressions=fields)
     first = exp.Limit(this=ordered, expression=_number(1))
-    made = exp.Bracket(
-        this=exp.ArrayAgg(this=first), expressions=[_number(0)], offset=0, safe=True
-    )
+    made = exp.Bracket(this=exp.ArrayAgg(this=first), expressions=[_number(0)], offset=0, safe=True)
     return exp.paren(made, copy=False)
 
 
@@ -317,7 +319,9 @@ def _bigquery_best(name: str) -> Rule:
 
     def rule(node: exp.Expr) -> exp.Expr:
         values = exp.Array(expressions=[node.this.copy(), *(e.copy() for e in node.expressions)])
-        unnested = exp.Unnest(expressions=[values], alias=exp.TableAlias(this=exp.to_identifier("v")))
+        unnested = exp.Unnest(
+            expressions=[values], alias=exp.TableAlias(this=exp.to_identifier("v"))
+        )
         best = exp.Select(expressions=[exp.func(name, exp.column("v"))])
         best.set("from_", exp.From(this=unnested))
         return best.subquery()
@@ -360,8 +364,9 @@ def _bigquery_escape(node: exp.Expr) -> exp.Expr:
             continue
         text += f"\\{letter}" if escaped or letter == "\\" else letter
         escaped = False
-    like.set("expression", exp.Literal.string(text))
-    return like.copy()
+    plain: exp.Expr = like.copy()
+    plain.set("expression", exp.Literal.string(text))
+    return plain
 
 
 _BIGQUERY: dict[type[exp.Expr], Rule] = {

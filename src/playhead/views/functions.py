@@ -46,12 +46,12 @@ WINDOW_ONLY = (
 
 SCALAR = (
     exp.Abs, exp.And, exp.Case, exp.Cast, exp.Ceil, exp.Coalesce, exp.Concat, exp.Contains,
-    exp.Date, exp.DateAdd, exp.DateBin, exp.DateDiff, exp.DateFromParts, exp.DateTrunc, exp.Day, exp.DayOfWeek, exp.DayOfWeekIso, exp.DayOfYear,
-    exp.Extract, exp.Floor, exp.Greatest, exp.Hour, exp.If, exp.Least, exp.Left, exp.Length,
-    exp.Lower, exp.Minute, exp.Month, exp.Nullif, exp.Or, exp.Quarter, exp.Replace, exp.Right,
-    exp.Round, exp.Second, exp.Sign, exp.Sqrt, exp.StartsWith, exp.EndsWith, exp.Struct,
-    exp.Substring, exp.TimestampTrunc, exp.Trim, exp.TryCast, exp.Upper, exp.Week,
-    exp.WeekOfYear, exp.Year,
+    exp.Date, exp.DateAdd, exp.DateBin, exp.DateDiff, exp.DateFromParts, exp.DateTrunc, exp.Day,
+    exp.DayOfWeek, exp.DayOfWeekIso, exp.DayOfYear, exp.EndsWith, exp.Extract, exp.Floor,
+    exp.Greatest, exp.Hour, exp.If, exp.Least, exp.Left, exp.Length, exp.Lower, exp.Minute,
+    exp.Month, exp.Nullif, exp.Or, exp.Quarter, exp.Replace, exp.Right, exp.Round, exp.Second,
+    exp.Sign, exp.Sqrt, exp.StartsWith, exp.Struct, exp.Substring, exp.TimestampTrunc, exp.Trim,
+    exp.TryCast, exp.Upper, exp.Week, exp.WeekOfYear, exp.Year,
 )  # fmt: skip
 """Scalar functions of the canonical set (a text may spell some of them in several ways)."""
 
@@ -133,7 +133,9 @@ def position(node: exp.Expr) -> str:
 
 def refuse(node: exp.Expr, what: str, why: str, instead: str) -> NotMergeableError:
     """The refusal of one construct: where, what, why, and what to write instead."""
-    return NotMergeableError(f"{position(node)}{what} is refused: {why}", hint=f"Instead: {instead}.")
+    return NotMergeableError(
+        f"{position(node)}{what} is refused: {why}", hint=f"Instead: {instead}."
+    )
 
 
 def refuse_function(node: exp.Expr) -> NotMergeableError:

@@ -82,8 +82,9 @@ def check_grammar(tree: exp.Query) -> None:
         elif named := REFUSED_CONSTRUCTS.get(type(node)):
             raise refuse(node, *named)
         elif not isinstance(node, (*_STRUCTURE, *_SCALAR_NODES, *_FUNCTIONS)):
-            raise refuse(node, _shown(node), "it is not in the canonical grammar",
-                         "what docs/views.md lists")  # fmt: skip
+            raise refuse(
+                node, _shown(node), "it is not in the canonical grammar", "what docs/views.md lists"
+            )
         if check := _CHECKS.get(type(node)):
             check(node)
 
@@ -103,26 +104,42 @@ def _check_function(node: exp.Func) -> None:
     if isinstance(node, exp.AggFunc) and isinstance(node.this, exp.Distinct):
         _check_distinct(node)
     if isinstance(node, exp.AggFunc) and any(isinstance(a, exp.Order) for a in node.args.values()):
-        raise refuse(node, f"ORDER BY inside {function_name(node).upper()}",
-                     "aggregates take no order", "leave it out")  # fmt: skip
+        raise refuse(
+            node,
+            f"ORDER BY inside {function_name(node).upper()}",
+            "aggregates take no order",
+            "leave it out",
+        )
 
 
 def _check_distinct(node: exp.AggFunc) -> None:
     name = function_name(node).upper()
     if not isinstance(node, exp.Count):
-        raise refuse(node, f"{name}(DISTINCT ...)", "a value seen in two parts would be added "
-                     "twice", f"GROUP BY the value first (one row each), then {name} above it")  # fmt: skip
+        raise refuse(
+            node,
+            f"{name}(DISTINCT ...)",
+            "a value seen in two parts would be added twice",
+            f"GROUP BY the value first (one row each), then {name} above it",
+        )
     values = node.this.expressions
     if len(values) != 1 or isinstance(values[0], (exp.Star, exp.Tuple)):
-        raise refuse(node, "COUNT(DISTINCT a, b)", "it takes one value",
-                     "GROUP BY a, b first, then COUNT(*) above it")  # fmt: skip
+        raise refuse(
+            node,
+            "COUNT(DISTINCT a, b)",
+            "it takes one value",
+            "GROUP BY a, b first, then COUNT(*) above it",
+        )
 
 
 def _check_more_arguments(node: exp.Expr) -> None:
     if node.args.get("expressions") or node.args.get("count"):
         name = function_name(node).upper()
-        raise refuse(node, f"{name}(..., n)", "a list has no exact merge",
-                     "QUALIFY ROW_NUMBER() OVER (...) <= n")  # fmt: skip
+        raise refuse(
+            node,
+            f"{name}(..., n)",
+            "a list has no exact merge",
+            "QUALIFY ROW_NUMBER() OVER (...) <= n",
+        )
 
 
 def _check_extract(node: exp.Expr) -> None:
@@ -133,18 +150,30 @@ def _check_extract(node: exp.Expr) -> None:
 def _check_unit(node: exp.Expr) -> None:
     unit = node.args.get("unit")
     if isinstance(node, exp.DateDiff) and unit is not None and unit.name.upper() == "WEEK":
-        raise refuse(node, "DATE_DIFF('week', ...)", "engines count other borders",
-                     "DATE_DIFF('day', a, b) // 7 for whole weeks")  # fmt: skip
+        raise refuse(
+            node,
+            "DATE_DIFF('week', ...)",
+            "engines count other borders",
+            "DATE_DIFF('day', a, b) // 7 for whole weeks",
+        )
     if unit is None or unit.name.upper() not in UNITS:
-        raise refuse(node, f"the unit of {function_name(node).upper()}", "engines differ on it",
-                     f"one of {', '.join(sorted(UNITS)).lower()}, as a literal")  # fmt: skip
+        raise refuse(
+            node,
+            f"the unit of {function_name(node).upper()}",
+            "engines differ on it",
+            f"one of {', '.join(sorted(UNITS)).lower()}, as a literal",
+        )
 
 
 def _check_interval(node: exp.Expr) -> None:
     parts = interval_parts(node)
     if parts is None and not is_session_window(node.parent):
-        raise refuse(node, _shown(node), "engines read other intervals differently",
-                     "INTERVAL '<whole number>' with one unit, year to second")  # fmt: skip
+        raise refuse(
+            node,
+            _shown(node),
+            "engines read other intervals differently",
+            "INTERVAL '<whole number>' with one unit, year to second",
+        )
 
 
 def interval_parts(node: exp.Expr) -> tuple[int, str] | None:
@@ -161,31 +190,51 @@ def interval_parts(node: exp.Expr) -> tuple[int, str] | None:
 
 def _check_bucket(node: exp.Expr) -> None:
     if interval_parts(node.this) is None:
-        raise refuse(node, "TIME_BUCKET", "its width must be known",
-                     "TIME_BUCKET(INTERVAL '5 minutes', event_time)")  # fmt: skip
+        raise refuse(
+            node,
+            "TIME_BUCKET",
+            "its width must be known",
+            "TIME_BUCKET(INTERVAL '5 minutes', event_time)",
+        )
     if node.args.get("unit") or node.args.get("zone"):
-        raise refuse(node, "TIME_BUCKET with an origin", "engines have no such form",
-                     "TIME_BUCKET(width, event_time - shift) + shift")  # fmt: skip
+        raise refuse(
+            node,
+            "TIME_BUCKET with an origin",
+            "engines have no such form",
+            "TIME_BUCKET(width, event_time - shift) + shift",
+        )
 
 
 def _check_substring(node: exp.Expr) -> None:
     start = node.args.get("start")
     if not (isinstance(start, exp.Literal) and start.is_int and int(start.name) >= 1):
-        raise refuse(node, "SUBSTRING from another place than a positive literal",
-                     "engines count from 0 or from the end differently", "LEFT or RIGHT")  # fmt: skip
+        raise refuse(
+            node,
+            "SUBSTRING from another place than a positive literal",
+            "engines count from 0 or from the end differently",
+            "LEFT or RIGHT",
+        )
 
 
 def _check_side(node: exp.Expr) -> None:
     count = node.expression
     if not (isinstance(count, exp.Literal) and count.is_int):
-        raise refuse(node, f"{function_name(node).upper()} of a computed length",
-                     "engines differ on negative lengths", "a literal length")  # fmt: skip
+        raise refuse(
+            node,
+            f"{function_name(node).upper()} of a computed length",
+            "engines differ on negative lengths",
+            "a literal length",
+        )
 
 
 def _check_cast(node: exp.Expr) -> None:
     if node.args["to"].this not in TYPES or node.args["to"].args.get("nested"):
-        raise refuse(node, f"CAST to {node.args['to'].sql('duckdb')}", "engines differ on it",
-                     "BOOLEAN, integers, DECIMAL, DOUBLE, VARCHAR, DATE or TIMESTAMP")  # fmt: skip
+        raise refuse(
+            node,
+            f"CAST to {node.args['to'].sql('duckdb')}",
+            "engines differ on it",
+            "BOOLEAN, integers, DECIMAL, DOUBLE, VARCHAR, DATE or TIMESTAMP",
+        )
 
 
 def _check_with(node: exp.Expr) -> None:
@@ -195,21 +244,30 @@ def _check_with(node: exp.Expr) -> None:
 
 def _check_distinct_on(node: exp.Expr) -> None:
     if node.args.get("on"):
-        raise refuse(node, "DISTINCT ON", "its order is implied",
-                     "QUALIFY ROW_NUMBER() OVER (PARTITION BY key ORDER BY event_time DESC) = 1")  # fmt: skip
+        raise refuse(
+            node,
+            "DISTINCT ON",
+            "its order is implied",
+            "QUALIFY ROW_NUMBER() OVER (PARTITION BY key ORDER BY event_time DESC) = 1",
+        )
 
 
 def _check_limit(node: exp.Expr) -> None:
     options = node.args.get("limit_options")
     if options and (options.args.get("percent") or options.args.get("with_ties")):
-        raise refuse(node, "LIMIT with PERCENT or TIES", "engines lack it",
-                     "QUALIFY RANK() OVER (ORDER BY ...) <= n")  # fmt: skip
+        raise refuse(
+            node,
+            "LIMIT with PERCENT or TIES",
+            "engines lack it",
+            "QUALIFY RANK() OVER (ORDER BY ...) <= n",
+        )
 
 
 def _check_order(node: exp.Expr) -> None:
     if not isinstance(node.parent, (exp.Query, exp.Window)):
-        raise refuse(node, "ORDER BY inside an aggregate", "aggregates take no order",
-                     "leave it out")  # fmt: skip
+        raise refuse(
+            node, "ORDER BY inside an aggregate", "aggregates take no order", "leave it out"
+        )
 
 
 def _check_frame(node: exp.Expr) -> None:
@@ -225,8 +283,12 @@ def _check_table(node: exp.Expr) -> None:
             hint="A view reads topics and dimensions by their bare names.",
         )
     if alias is not None and alias.args.get("columns"):
-        raise refuse(node, "a table alias with column names", "it hides what is read",
-                     "name the columns in a SELECT")  # fmt: skip
+        raise refuse(
+            node,
+            "a table alias with column names",
+            "it hides what is read",
+            "name the columns in a SELECT",
+        )
 
 
 def _check_join(node: exp.Expr) -> None:

@@ -1,9 +1,9 @@
 """The leading comment of a view file: what it is, whose, and what each column means.
 
-    -- What the view answers, in one or more lines.
-    -- owner: analytics
-    -- watermark: 10 minutes
-    -- column sessions: playback sessions that began in the window
+-- What the view answers, in one or more lines.
+-- owner: analytics
+-- watermark: 10 minutes
+-- column sessions: playback sessions that began in the window
 """
 
 import re

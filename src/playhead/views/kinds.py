@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 from sqlglot import exp
 
+from playhead.errors import NotMergeableError
+
 INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "UTINYINT", "USMALLINT", "UINTEGER"}
 WIDE_INTEGERS = {"BIGINT", "UBIGINT", "HUGEINT", "UHUGEINT"}
 FLOATS = {"FLOAT", "DOUBLE"}
@@ -18,6 +20,15 @@ def is_exact(kind: str) -> bool:
 def scale_of(kind: str) -> int:
     """Digits after the point of an exact type."""
     return int(kind.rstrip(")").split(",")[1]) if kind.startswith("DECIMAL") else 0
+
+
+def check_kind(column: str, kind: str) -> None:
+    """Refuse a column of a type that engines do not keep alike."""
+    if kind == "INTERVAL":
+        raise NotMergeableError(
+            f"column {column} is refused: engines keep an INTERVAL differently",
+            hint="Instead: DATE_DIFF('second', a, b).",
+        )
 
 
 def one_zero(node: exp.Expr) -> exp.Expr:

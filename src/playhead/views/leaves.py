@@ -19,6 +19,7 @@ from playhead.views.functions import (
     refuse_function,
 )
 from playhead.views.grammar import interval_parts
+from playhead.views.kinds import check_kind
 from playhead.views.leaf import Latest, Leaf, Session, Window
 from playhead.views.rows import EventRows, narrowed, substitute, used_lookups, wide_sql
 from playhead.views.scalars import explicit
@@ -113,7 +114,8 @@ class _Builder:
         bound = replace(draft, event_columns=columns or draft.event_columns[:1], lookups=lookups)
         _check_names(bound)
         types = dict(self.binder.describe(bound.partial(source=f"({bound.wide()})")))
-        _check_types(types)
+        for name, kind in types.items():
+            check_kind(name, kind)
         leaf = replace(bound, types=types)
         self.binder.create(self.name, self.binder.describe(leaf.full()))
         return leaf
@@ -272,9 +274,7 @@ class _Latest(_Builder):
                 return window, int(bound.name)
         raise refuse_window(self.select.find(exp.Window) or self.select)
 
-    def _merges(
-        self, window: exp.Window, condition: exp.Expr, bound: exp.Expr
-    ) -> bool:
+    def _merges(self, window: exp.Window, condition: exp.Expr, bound: exp.Expr) -> bool:
         """Whether the condition keeps the first n rows by a total order, and nothing else."""
         return (
             isinstance(window.this, exp.RowNumber)
@@ -411,13 +411,3 @@ def _check_names(leaf: Leaf) -> None:
             if name in seen:
                 raise ViewSyntaxError(f"two columns are named {name}", hint="Rename one of them.")
             seen.add(name)
-
-
-def _check_types(types: dict[str, str]) -> None:
-    """Refuse state columns that engines do not keep alike."""
-    for name, kind in types.items():
-        if kind == "INTERVAL":
-            raise NotMergeableError(
-                f"column {name} is refused: engines keep an INTERVAL differently",
-                hint="Instead: DATE_DIFF('second', a, b).",
-            )

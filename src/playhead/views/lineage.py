@@ -21,13 +21,17 @@ def lineage(view: View) -> dict[str, tuple[str, ...]]:
         ViewError: the view reads a relation whose schema is not known.
     """
     tree = sqlglot.parse_one(view.plans.full, dialect="duckdb")
-    schema = {
+    schema: dict[str, object] = {
         name: dict.fromkeys(view.relations[name].schema.names, "unknown")
         for name in {table.name for table in tree.find_all(exp.Table)}
         if name in view.relations
     }
     qualified = qualify(
-        tree, dialect="duckdb", schema=schema, quote_identifiers=False, validate_qualify_columns=False
+        tree,
+        dialect="duckdb",
+        schema=schema,
+        quote_identifiers=False,
+        validate_qualify_columns=False,
     )
     scope = build_scope(qualified)
     if scope is None:
@@ -40,8 +44,13 @@ def lineage(view: View) -> dict[str, tuple[str, ...]]:
 
 
 def _upstream(node: Node, view: View) -> set[str]:
-    return {
-        f"{part.expression.name}.{part.name.rpartition('.')[2].strip(chr(34))}"
-        for part in node.walk()
-        if isinstance(part.expression, exp.Table) and part.expression.name in view.relations
-    }
+    found = set()
+    for part in node.walk():
+        relation = isinstance(part.expression, exp.Table) and view.relations.get(
+            part.expression.name
+        )
+        if relation:
+            column = part.name.rpartition(".")[2].strip('"')
+            spelled = {name.lower(): name for name in relation.schema.names}
+            found.add(f"{relation.name}.{spelled.get(column.lower(), column)}")
+    return found

@@ -140,9 +140,7 @@ def _hiding_aliases(select: exp.Select) -> set[str]:
 
 
 def _left_join(select: exp.Select, topic: str, dimension: Relation) -> None:
-    on = exp.and_(
-        *(exp.column(k, topic).eq(exp.column(k, dimension.name)) for k in dimension.key)
-    )
+    on = exp.and_(*(exp.column(k, topic).eq(exp.column(k, dimension.name)) for k in dimension.key))
     select.append("joins", exp.Join(this=exp.to_table(dimension.name), side="LEFT", on=on))
 
 

@@ -74,7 +74,8 @@ def wide_sql(
         items.append(f"{alias}.{quote(lookup.on[0][1])} IS NOT NULL AS {quote(lookup.found)}")
         on = " AND ".join(f"e.{quote(a)} = {alias}.{quote(b)}" for a, b in lookup.on)
         joins.append(f" LEFT JOIN {quote(lookup.dimension)} AS {alias} ON {on}")
-    return f"SELECT {', '.join(items) or '1 AS one'} FROM {source or quote(topic)} AS e{''.join(joins)}"
+    read = f"{source or quote(topic)} AS e{''.join(joins)}"
+    return f"SELECT {', '.join(items) or '1 AS one'} FROM {read}"
 
 
 def flatten(scope: Scope, inner: dict[str, EventRows], relations: dict[str, Relation]) -> EventRows:
@@ -135,8 +136,12 @@ class _Flattener:
         table, alias, side = join.this, join.this.alias_or_name, join.side
         kind = _join_kind(join)
         if kind not in ("", "CROSS", "INNER", "LEFT", "LEFT OUTER"):
-            raise refuse(join, f"{kind} JOIN below the GROUP BY", "only rows of the topic may be "
-                         "counted, each once", "INNER or LEFT JOIN a dimension by its key")  # fmt: skip
+            raise refuse(
+                join,
+                f"{kind} JOIN below the GROUP BY",
+                "only rows of the topic may be counted, each once",
+                "INNER or LEFT JOIN a dimension by its key",
+            )
         relation = self._relations.get(table.name.lower())
         if not isinstance(table, exp.Table) or relation is None:
             raise refuse(
@@ -150,8 +155,12 @@ class _Flattener:
         lookup, used = self._lookup(relation, alias, candidates)
         rest = [condition for condition in candidates if not any(condition is u for u in used)]
         if side == "LEFT" and rest:
-            raise refuse(join, f"LEFT JOIN {alias} on more than its key", "it is a lookup by key",
-                         "move the other conditions into a CASE, or use an inner JOIN")  # fmt: skip
+            raise refuse(
+                join,
+                f"LEFT JOIN {alias} on more than its key",
+                "it is a lookup by key",
+                "move the other conditions into a CASE, or use an inner JOIN",
+            )
         self._bind(lookup, alias, relation, inner=side != "LEFT")
         return rest if side != "LEFT" else free
 

@@ -73,8 +73,12 @@ def _cast(node: exp.Expr, type_of: TypeOf) -> exp.Expr:
         if kind.startswith("DECIMAL"):
             node.set("this", exp.Round(this=node.this.copy(), decimals=exp.Literal.number(0)))
         elif kind in FLOATS:
-            raise refuse(node, f"CAST of a {kind} to a whole number", "engines round it "
-                         "differently", f"CAST(FLOOR(...) AS {node.args['to']}) or ROUND")  # fmt: skip
+            raise refuse(
+                node,
+                f"CAST of a {kind} to a whole number",
+                "engines round it differently",
+                f"CAST(FLOOR(...) AS {node.args['to']}) or ROUND",
+            )
     elif target in _TEXT_TYPES:
         _no_text_of_floats(node, node.this, type_of)
     return node
@@ -82,12 +86,18 @@ def _cast(node: exp.Expr, type_of: TypeOf) -> exp.Expr:
 
 def _no_text_of_floats(node: exp.Expr, value: exp.Expr, type_of: TypeOf) -> None:
     if (kind := type_of(value)) in FLOATS:
-        raise refuse(node, f"text of a {kind}", "engines print floating point differently",
-                     "text of CAST(x AS DECIMAL(18, 6))")  # fmt: skip
+        raise refuse(
+            node,
+            f"text of a {kind}",
+            "engines print floating point differently",
+            "text of CAST(x AS DECIMAL(18, 6))",
+        )
 
 
 def _concat(node: exp.Expr, type_of: TypeOf) -> exp.Expr:
-    parts = node.expressions if isinstance(node, exp.Concat) else [node.this, node.args["expression"]]
+    parts = (
+        node.expressions if isinstance(node, exp.Concat) else [node.this, node.args["expression"]]
+    )
     for part in parts:
         if not isinstance(part, (exp.Literal, exp.DPipe)):
             _no_text_of_floats(node, part, type_of)
@@ -97,8 +107,7 @@ def _concat(node: exp.Expr, type_of: TypeOf) -> exp.Expr:
 def _whole_division(node: exp.Expr, type_of: TypeOf) -> exp.Expr:
     for side in (node.this, node.args["expression"]):
         if type_of(side) not in INTEGERS | WIDE_INTEGERS:
-            raise refuse(node, f"// of {type_of(side)}", "it divides whole numbers",
-                         "FLOOR(a / b)")  # fmt: skip
+            raise refuse(node, f"// of {type_of(side)}", "it divides whole numbers", "FLOOR(a / b)")
     return node
 
 

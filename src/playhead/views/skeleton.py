@@ -54,20 +54,15 @@ def canonical_skeleton(tree: exp.Expr, binder: Binder) -> tuple[exp.Expr, bool]:
 
 
 def divide(tree: exp.Expr) -> None:
-    """Make every division one that all engines compute alike."""
+    """Make every division one that all engines compute alike: in DOUBLE, and NULL by zero."""
     for node in reversed(list(tree.find_all(exp.Div, exp.IntDiv, exp.Mod))):
-        if _guarded(node):
-            continue
+        right = node.args["expression"].unnest()
+        if isinstance(right, exp.Nullif) and right.expression == _zero():
+            right = right.this
         if isinstance(node, exp.Div):
-            left, right = (_cast_double(side) for side in (node.left, node.right))
-            node.replace(exp.Div(this=left, expression=exp.Nullif(this=right, expression=_zero())))
-        else:
-            node.set("expression", exp.Nullif(this=node.right.copy(), expression=_zero()))
-
-
-def _guarded(node: exp.Expr) -> bool:
-    right = node.args["expression"]
-    return isinstance(right, exp.Nullif) and right.expression == _zero()
+            node.set("this", _cast_double(node.this))
+            right = _cast_double(right)
+        node.set("expression", exp.Nullif(this=right.copy(), expression=_zero()))
 
 
 def _zero() -> exp.Expr:
@@ -149,7 +144,9 @@ def _is_plain_aggregate(node: exp.Expr) -> bool:
     call, _ = split_filter(node)
     if not isinstance(call, exp.AggFunc) or isinstance(call, WINDOW_ONLY):
         return False
-    if is_window_function(node) or (isinstance(node.parent, exp.Filter) and node is node.parent.this):
+    if is_window_function(node) or (
+        isinstance(node.parent, exp.Filter) and node is node.parent.this
+    ):
         return False
     if not isinstance(call, (*MERGEABLE, *ABOVE_ONLY)):
         raise refuse_function(call)
@@ -300,4 +297,3 @@ def _break_ties(select: exp.Query) -> None:
         if ordered.args.get("nulls_first") is None:
             ordered.set("nulls_first", False)
     select.set("order", order)
-

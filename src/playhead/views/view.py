@@ -81,16 +81,18 @@ class View:
     ) -> "View":
         """The same view over relations of these schemas."""
         kinds = {name: relation.kind for name, relation in self.relations.items()}
+        declared = {name for name, kind in kinds.items() if kind == "dimension"}
         joined = {name for name in self.joined_only if kinds.get(name) != "topic"}
-        joined |= {name for name, kind in kinds.items() if kind == "dimension"}
-        dimension_names = set(dimensions or {}) | (set(topics) & joined)
+        if set(self.reads) <= declared | joined:
+            joined = set()  # what dimensions are joined with is the topic
+        dimension_names = set(dimensions or {}) | (set(topics) & (joined | declared))
         found = dict(self.relations)
         for name, schema in topics.items():
             if name not in dimension_names:
                 found[name] = Relation(name, "topic", schema)
         given = {n: s for n, s in topics.items() if n in dimension_names} | dict(dimensions or {})
         found |= dimension_relations(given)
-        return replace(self, relations=found)
+        return self if found == self.relations else replace(self, relations=found)
 
     @cached_property
     def _tree(self) -> exp.Query:

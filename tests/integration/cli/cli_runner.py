@@ -28,9 +28,24 @@ class Outcome:
         return self.out.decode()
 
 
-def run(*arguments: str | Path, stdin: str = "") -> Outcome:
-    """Run a command in this process; neither stream is a terminal."""
-    out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
+class _TerminalOut(io.TextIOWrapper):
+    """A stdout that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+class _TerminalErr(io.StringIO):
+    """A stderr that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def run(*arguments: str | Path, stdin: str = "", terminal: bool = False) -> Outcome:
+    """Run a command in this process, with both output streams terminals or neither."""
+    out = (_TerminalOut if terminal else io.TextIOWrapper)(io.BytesIO(), "utf-8")
+    err = _TerminalErr() if terminal else io.StringIO()
     status: Any = None
     with redirect_stdout(out), redirect_stderr(err), patch("sys.stdin", io.StringIO(stdin)):
         try:

@@ -1,5 +1,6 @@
 """What holds for every command: help, streams, exit statuses, where the workspace is."""
 
+import resource
 import signal
 import subprocess
 import sys
@@ -36,11 +37,13 @@ def test_every_command_has_help_and_takes_the_workspace_after_it(command: str) -
 
 def test_help_comes_at_once() -> None:
     def seconds() -> float:
-        began = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert finish(start("--help")).status == 0
-        return time.perf_counter() - began
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    assert min(seconds() for _ in range(3)) < 1.0, "0.3 s on an idle core"
+    # Of processor time, as the tests beside this one take the processor, too.
+    assert min(seconds() for _ in range(2)) < 0.8, "0.3 s on an idle core"
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -202,14 +205,14 @@ def test_interrupt_exits_with_130(workspace: Path, monkeypatch: pytest.MonkeyPat
     assert (stopped.status, stopped.text, stopped.err) == (130, "", "")
 
 
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks into the process by /proc")
 def test_interrupt_ends_a_long_query(workspace: Path) -> None:
     endless = "SELECT COUNT(*) FROM range(1000000000000) t(i) WHERE (i % 1000) * (i % 999) = 7"
     process = start("-w", workspace, "query", endless)
-    # Twice: the first one may come while modules are imported.
-    time.sleep(4)
-    for _ in range(2):
-        process.send_signal(signal.SIGINT)
-        time.sleep(0.5)
+    while b"duckdb" not in Path(f"/proc/{process.pid}/maps").read_bytes():
+        time.sleep(0.05)
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
     stopped = finish(process)
     assert (stopped.status, stopped.out, stopped.err) == (130, b"", "")
 

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import select
+import shutil
 import signal
 import subprocess
 import time
@@ -17,10 +18,11 @@ import pytest
 from cli_runner import PROGRAM, run
 
 import playhead
+from playhead.views.dialects import DIALECTS
 
 ROWS = """
     SELECT * FROM (VALUES
-        (1, DECIMAL '1.10', DATE '2024-01-01', TIMESTAMP '2024-01-01 20:15:00', 'a,"b"', TRUE),
+        (1, 1.10::DECIMAL(5, 2), DATE '2024-01-01', TIMESTAMP '2024-01-01 20:15:00', 'a,"b"', TRUE),
         (2, NULL, NULL, TIMESTAMP '2024-01-01 20:15:00.25', '', NULL)
     ) AS t(id, money, day, seen, said, yes) ORDER BY id
 """
@@ -153,6 +155,24 @@ def test_a_view_that_cannot_merge_is_refused_by_name(copy: Path) -> None:
     assert "MEDIAN" in refused.err.upper()
 
 
+def test_mixed_versions_of_dimensions_are_warned_of(workspace: Path, tmp_path: Path) -> None:
+    mixed = tmp_path / "mixed"
+    shutil.copytree(workspace, mixed)
+    size = ["--users", "300", "--movies", "60", "--sessions", "0", "--seed", "2"]
+    assert run("generate", tmp_path / "others", *size).status == 0
+    for file in (tmp_path / "others").iterdir():
+        if file.stem not in ("users", "movies"):
+            file.unlink()
+    assert run("-w", mixed, "load", tmp_path / "others").status == 0
+    for asked in (["show", "monthly_engagement"], ["query", "FROM monthly_engagement"]):
+        shown = run("-w", mixed, *asked)
+        assert shown.status == 0, shown.err
+        assert "warning: view monthly_engagement" in shown.err
+        assert "versions of the dimensions" in shown.err
+    assert run("-w", mixed, "batch").status == 0
+    assert "warning" not in run("-w", mixed, "show", "monthly_engagement").err
+
+
 # -- on a terminal -----------------------------------------------------------------------
 
 
@@ -195,22 +215,29 @@ def test_watch_draws_until_interrupted(workspace: Path) -> None:
     assert b"Traceback" not in drawn
 
 
-def test_wide_table_leaves_columns_out_on_a_terminal(workspace: Path) -> None:
-    drawn, status = _on_terminal(
-        "-w", workspace, "show", "engagement_health", "-n", "3", seconds=40, until=b"\0never"
-    )
-    assert status == 0
-    text = drawn.decode()
-    assert "columns left out:" in " ".join(text.split())
-    assert "alert_level" in text
+def test_wide_table_leaves_columns_out_on_a_terminal(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = run("-w", workspace, "show", "engagement_health", "-n", "3", terminal=True)
+    assert shown.status == 0
+    assert "window_start" in shown.text
+    assert "alert_level" in shown.text
+    assert "columns left out: " in shown.err
+    assert len(shown.text.splitlines()) == 7
 
 
 def test_arrow_refuses_a_terminal(workspace: Path) -> None:
-    drawn, status = _on_terminal(
-        "-w", workspace, "query", "SELECT 1", "-f", "arrow", seconds=40, until=b"\0never"
-    )
-    assert status == 1
-    assert b"no text for a terminal" in drawn
+    refused = run("-w", workspace, "query", "SELECT 1", "-f", "arrow", terminal=True)
+    assert (refused.status, refused.text) == (1, "")
+    assert "no text for a terminal" in refused.err
+
+
+def test_contract_fits_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "70")
+    shown = run("contracts", "rating", terminal=True)
+    assert shown.status == 0
+    assert "helpful_votes" in shown.text
 
 
 # -- views -------------------------------------------------------------------------------
@@ -232,7 +259,10 @@ def test_view_is_explained(workspace: Path) -> None:
     for told in ("distinct titles, exact", "DECIMAL(38,2)", "distinct values", "SELECT", "hash"):
         assert told in explained.text
     view = json.loads(run("-w", workspace, "views", "show", "monthly_engagement", "--json").text)
-    assert view["columns"][0]["name"] == "watch_year"
+    made_from = {column["name"]: column["made_from"] for column in view["columns"]}
+    assert made_from["watch_year"] == ["playback.watch_date"]
+    assert made_from["country"] == ["users.country"]
+    assert "playback.movie_id" in view["states"][0]["reads"]
     assert view["states"][0]["topic"] == "playback"
     assert [part["topic"] for part in view["coverage"]] == ["playback"]
 
@@ -243,6 +273,13 @@ def test_view_plans_are_sql_and_nothing_else(workspace: Path, plan: str) -> None
     assert written.status == 0
     assert "SELECT" in written.text
     assert written.err == ""
+
+
+def test_plans_come_in_every_dialect(workspace: Path) -> None:
+    asked = ("-w", workspace, "views", "show", "engagement_health", "--sql", "full")
+    written = {run(*asked, "--dialect", dialect).text for dialect in DIALECTS}
+    assert len(written) == len(DIALECTS) == 3
+    assert run(*asked, "--dialect", "flink").status == 2
 
 
 # -- contracts ---------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 import re
 import shlex
 import shutil
-import time
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +69,5 @@ def test_examples_run(
         if not example.startswith(NOT_RUN):
             if example.startswith("playhead replay") and not (tmp_path / "data").exists():
                 shutil.copytree(data, tmp_path / "data")
-            began = time.monotonic()
             done = run(*shlex.split(example)[1:])
             assert done.status == 0, f"{example}\n{done.err}"
-            print(example, time.monotonic() - began)

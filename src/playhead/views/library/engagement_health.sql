@@ -3,16 +3,15 @@
 -- below 20 %), a downgraded picture (SD or HD), abandoned (stopped before half).
 --
 -- Levels: nothing is raised unless two fifths of the window's sessions are at risk, about twice
--- the usual share (18 % of the 100,000 sessions of the reference data set, 21 % of generated ones).
--- MEDIUM then takes 30 of revenue_impact: one account of the dearest tenth, or two ordinary ones.
--- HIGH is a crowd, two sessions at risk beyond the two fifths: 4 of 4, 6 of 10, 42 of 100. At the
--- usual share chance does that to fewer than 1 window in 200, and never to one of 3 sessions or
--- fewer. Or HIGH is 200 of revenue_impact: fifteen ordinary accounts, or one that pays twice the
--- most that is plausible, so large or so wrong that somebody has to look even at one session.
--- Reference set (nearly every window has one session): 184 HIGH, 1,713 MEDIUM, 98,084 LOW.
+-- the usual share (18 % in the reference data set). MEDIUM then takes a revenue_impact of 30: one
+-- account of the dearest tenth, or two ordinary ones. HIGH is a crowd, two sessions at risk beyond
+-- the two fifths (4 of 4, 6 of 10, 42 of 100; chance does that to fewer than 1 window in 200, and
+-- to none of 3 sessions or fewer), or a revenue_impact of 200: fifteen ordinary accounts, or one
+-- that pays twice the most that is plausible, so large or so wrong that somebody has to look.
+-- Reference data set, nearly all windows with one session: 184 HIGH, 1,713 MEDIUM, 98,084 LOW.
 -- Generated, 3 million sessions in 2 days: 7,095 HIGH, 53,708 MEDIUM, 909,668 LOW; of the windows
--- with 4 sessions or more, HIGH are 18 % of Mobile in SD, which is made bad there, 2 % of Mobile
--- in HD and none of Mobile in 4K.
+-- with 4 sessions or more, 18 % are HIGH for SD on mobiles, which the generator makes bad, and 2 %
+-- for HD on mobiles.
 --
 -- owner: engagement
 -- watermark: 10 minutes
