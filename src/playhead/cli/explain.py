@@ -179,7 +179,7 @@ def _columns(view: "View") -> Table:
     table.add_column("column", style="bold", no_wrap=True)
     table.add_column("type", no_wrap=True)
     table.add_column("meaning")
-    table.add_column("made from")
+    table.add_column("made from", overflow="fold")
     for name, kind in view.plans.columns:
         meaning = view.header.columns.get(name, "")
         table.add_row(name, kind, Text(meaning), ", ".join(upstream[name]))
@@ -192,7 +192,7 @@ def _state(leaf: "Leaf") -> Table:
     table.add_column("state column", style="bold", no_wrap=True)
     table.add_column("type", no_wrap=True)
     table.add_column("role", no_wrap=True)
-    table.add_column("SQL over events")
+    table.add_column("SQL over events", overflow="fold")
     for name, role, sql in state_columns(leaf):
         table.add_row(name, leaf.types.get(name, ""), role, Text(sql))
     return table

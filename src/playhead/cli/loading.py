@@ -188,6 +188,9 @@ def _print_load(report: "LoadReport") -> None:
     from playhead.batch.quality import headline
 
     print_table(_load_table(report))
+    dropped = _dropped_table(report)
+    if dropped.row_count:
+        print_table(dropped)
     if report.quality:
         print_table(f"quality: {headline(report.quality)}")
 
@@ -196,22 +199,29 @@ def _load_table(report: "LoadReport") -> "Table":
     from rich.table import Table
 
     table = Table()
-    for name in ("table", "file", "status"):
-        table.add_column(name)
-    for name in ("rows", "other days", "quarantined", "dropped", "written"):
-        table.add_column(name, justify="right")
-    table.add_column("dropped by rule")
+    for name in ("table", "status"):
+        table.add_column(name, no_wrap=True)
+    for name in ("rows", "outside", "quarantined", "dropped", "written"):
+        table.add_column(name, justify="right", no_wrap=True)
     for entry in report.tables:
-        counts = (
-            entry.read,
-            entry.outside,
-            entry.quarantined,
-            sum(entry.dropped.values()),
-            entry.written,
-        )
-        rules = ", ".join(f"{rule} {count:,}" for rule, count in entry.dropped.items() if count)
-        told = [f"{c:,}" for c in counts] if entry.status == "loaded" else [""] * len(counts)
-        table.add_row(entry.table, entry.file, entry.status, *told, rules)
+        dropped = sum(entry.dropped.values())
+        counts = (entry.read, entry.outside, entry.quarantined, dropped, entry.written)
+        told = [f"{count:,}" for count in counts] if entry.status == "loaded" else []
+        table.add_row(entry.table, entry.status, *told)
+    return table
+
+
+def _dropped_table(report: "LoadReport") -> "Table":
+    from rich.table import Table
+
+    table = Table(title="dropped by rule", title_justify="left")
+    table.add_column("table")
+    table.add_column("rule")
+    table.add_column("rows", justify="right")
+    for entry in report.tables:
+        for rule, count in entry.dropped.items():
+            if count:
+                table.add_row(entry.table, rule, f"{count:,}")
     return table
 
 

@@ -168,7 +168,10 @@ class _Compilation:
                 quote_identifiers=False,
             )
         except OptimizeError as error:
-            raise ViewSyntaxError(str(error).splitlines()[0]) from error
+            raise ViewSyntaxError(
+                str(error).splitlines()[0],
+                hint="A column that several relations have needs its relation's name before it.",
+            ) from error
         expand_all(self._tree)
         divide(self._tree)
         written = {name.lower(): name for name in self._names if name}

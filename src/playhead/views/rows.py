@@ -148,7 +148,8 @@ class _Flattener:
                 join,
                 f"a join of events with {alias}",
                 "it is no dimension, so a part of the events would meet a part of it",
-                "aggregate first, then join above the GROUP BY",
+                "JOIN the dimension itself by its key and filter in WHERE, or aggregate first and "
+                "join above the GROUP BY",
             )
         on = list(_conjuncts(join.args["on"])) if join.args.get("on") else []
         candidates = on if side == "LEFT" else on + free

@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import sqlglot
 from sqlglot import exp
+from sqlglot.optimizer.scope import traverse_scope
 
 from playhead.errors import ViewSyntaxError
 from playhead.views.algebra import above, above_window, split_filter
@@ -43,8 +44,9 @@ def canonical_skeleton(tree: exp.Expr, binder: Binder) -> tuple[exp.Expr, bool]:
         tree: qualified, its leaves already replaced by their relations.
         binder: knows the leaves and the dimensions.
     """
-    for select in reversed(list(tree.find_all(exp.Select))):
-        _canonical_select(select, binder)
+    for scope in traverse_scope(tree):  # what a SELECT reads comes before it
+        if isinstance(scope.expression, exp.Select):
+            _canonical_select(scope.expression, binder)
     for query in tree.find_all(exp.SetOperation):
         if query.args.get("distinct") or not isinstance(query, exp.Union):
             _one_zero_in_outputs(query, binder)
@@ -281,7 +283,8 @@ def _visible_ctes(select: exp.Query) -> list[exp.CTE]:
         if isinstance(node, exp.CTE):
             inside = node
         node = node.parent
-    return [cte for level in reversed(levels) for cte in level]
+    # Of two CTEs of one name, the inner one is seen.
+    return list({cte.alias: cte for level in reversed(levels) for cte in level}.values())
 
 
 def _break_ties(select: exp.Query) -> None:
