@@ -26,7 +26,6 @@ from playhead.engines import connect
 from playhead.errors import CoverageError, WorkspaceError
 from playhead.eventlog import EventLog, SqliteEventLog
 from playhead.lake import Lake, clean_table
-from playhead.lake.tables import raw_name
 from playhead.lock import RoleLock
 from playhead.serving import Answer, Coverage, Result, Session, find_view
 from playhead.speed.alerts import TOPIC as ALERTS
@@ -205,20 +204,9 @@ class Workspace:
 
     def watermark(self, view: View) -> datetime | None:
         """The event time up to which the view's windows are final; None before any event."""
-        newest = [self._newest(topic) for topic in view.topics]
+        newest = [self.session.newest(topic) for topic in view.topics]
         known = [time for time in newest if time is not None]
         return min(known) - view.watermark if known else None
-
-    def _newest(self, topic: str) -> datetime | None:
-        times: list[datetime] = []
-        seen = self.state.progress().get(topic)
-        if seen and seen.max_event_time:
-            times.append(seen.max_event_time)
-        if self.lake.exists(raw_name(topic)):
-            scan = self.lake.scan(raw_name(topic), columns=["event_time"])
-            found = self._connect().execute(f"SELECT MAX(event_time) FROM {scan}").fetchone()
-            times += [t for t in found or () if t is not None]
-        return max(times, default=None)
 
     def statuses(self) -> list[ViewStatus]:
         """Every view, and whether it has an answer now."""

@@ -200,7 +200,7 @@ def _load_table(report: "LoadReport") -> "Table":
 
     table = Table()
     for name in ("table", "status"):
-        table.add_column(name, no_wrap=True)
+        table.add_column(name)
     for name in ("rows", "outside", "quarantined", "dropped", "written"):
         table.add_column(name, justify="right", no_wrap=True)
     for entry in report.tables:

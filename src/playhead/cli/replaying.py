@@ -21,7 +21,7 @@ app = typer.Typer()
 
 def _moment(text: str) -> datetime:
     try:
-        return datetime.fromisoformat(text).replace(tzinfo=None)
+        return datetime.fromisoformat(text)
     except ValueError:
         raise typer.BadParameter(f"{text!r} is no date or time such as 2025-10-01.") from None
 

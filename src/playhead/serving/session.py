@@ -17,6 +17,7 @@ from playhead.lake.tables import QUALITY_QUARANTINE, QUALITY_REPORT, dimension_n
 from playhead.serving.coverage import Coverage
 from playhead.serving.merge import Merged, Merger
 from playhead.serving.topics import TopicReader
+from playhead.speed.recall import newest_event
 from playhead.speed.state import StateStore
 from playhead.views import View
 from playhead.views.binder import quote
@@ -107,6 +108,10 @@ class Session:
                 f"SELECT * FROM ({merged.sql}) WHERE {key} BETWEEN {low} AND {high} "
                 f"AND CAST({key} AS TIMESTAMP) IN (SELECT asked_window FROM asked_windows)",
             )
+
+    def newest(self, topic: str) -> datetime | None:
+        """The highest event time of a topic that either layer has seen; None before any."""
+        return newest_event(self._lake, self._state, self._connection, topic)
 
     def full(self, view: View) -> pa.Table:
         """The view by plain recomputation over every event that batch and speed count."""

@@ -80,11 +80,17 @@ class Recaller:
 
     def newest(self, topic: str) -> datetime | None:
         """The highest event time seen, by either layer; None before any event."""
-        progress = self._state.progress().get(topic)
-        times = [progress.max_event_time] if progress else []
-        if self._lake.exists(raw_name(topic)):
-            scan = self._lake.snapshot(raw_name(topic)).scan(columns=["event_time"])
-            times += (
-                self._connection.execute(f"SELECT MAX(event_time) FROM {scan}").fetchone() or ()
-            )
-        return max((time for time in times if time is not None), default=None)
+        return newest_event(self._lake, self._state, self._connection, topic)
+
+
+def newest_event(
+    lake: Lake, state: StateStore, connection: duckdb.DuckDBPyConnection, topic: str
+) -> datetime | None:
+    """The highest event time of a topic, in the lake or in state; None before any event."""
+    progress = state.progress().get(topic)
+    times = [progress.max_event_time] if progress else []
+    if lake.exists(raw_name(topic)):
+        snapshot = lake.snapshot(raw_name(topic))
+        scan = snapshot.scan(partitions=snapshot.partitions[-1:], columns=["event_time"])
+        times += connection.execute(f"SELECT MAX(event_time) FROM {scan}").fetchone() or ()
+    return max((time for time in times if time is not None), default=None)
