@@ -75,7 +75,7 @@ $(STAMP): pyproject.toml constraints.txt
 	fi; \
 	echo "Installing packages into .venv ..."; \
 	if command -v uv >/dev/null; then \
-	  install="uv pip install --quiet --python $(BIN)/python"; \
+	  install="uv pip install --quiet --compile-bytecode --python $(BIN)/python"; \
 	else \
 	  $(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null; \
 	  install="$(BIN)/python -m pip install --quiet --disable-pip-version-check"; \

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import cache, cached_property
 from pathlib import Path
@@ -292,11 +292,11 @@ def write_files(folder: Path, files: Mapping[str, Sequence[Mapping[str, Any]]]) 
     return folder
 
 
-def watch_line(number: int, day: date = T0.date(), user: int = 0) -> dict[str, Any]:
+def watch_line(number: int, *, user: int = 0) -> dict[str, Any]:
     """A line of watch_history."""
     return {
-        "session_id": f"e{number}", "user_id": f"u{user}", "movie_id": "m0", "watch_date": day,
-        "device_type": "Laptop", "watch_duration_minutes": "10.00", "progress_percentage": "50",
+        "session_id": f"e{number}", "user_id": f"u{user}", "movie_id": "m0",
+        "watch_date": T0.date(), "device_type": "Laptop", "watch_duration_minutes": "10.00", "progress_percentage": "50",
         "action": "stopped", "quality": "HD", "location_country": "USA", "is_download": False,
         "user_rating": None,
     }  # fmt: skip

@@ -88,7 +88,7 @@ def test_amounts_of_memory(tmp_path: Path, size: str) -> None:
 
 def test_a_file_that_is_no_text(tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(b"\xff\xfe")
-    with pytest.raises(SettingError, match="playhead.toml"):
+    with pytest.raises(SettingError, match=r"playhead\.toml"):
         read(tmp_path)
 
 

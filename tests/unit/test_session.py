@@ -31,6 +31,7 @@ from playhead.batch.clean import clean_topic
 from playhead.contracts import TOPICS
 from playhead.errors import CoverageError, QueryError, UnknownViewError
 from playhead.serving import topics
+from playhead.serving.names import relations_read
 from playhead.speed.seal import Sealer
 
 
@@ -155,6 +156,35 @@ def test_every_name_is_a_relation(used: SmallWorkspace) -> None:
 
 
 @pytest.mark.parametrize(
+    ("sql", "names"),
+    [
+        ("SELECT * FROM a JOIN B USING (x)", "a B"),
+        ("FROM a SEMI JOIN b ON a.x = b.x", "a b"),
+        ("WITH a AS (SELECT * FROM a), b AS (FROM a) SELECT * FROM A, b, c", "a c"),
+        ("WITH RECURSIVE r AS (SELECT 1 UNION ALL SELECT 1 FROM r, a) SELECT * FROM r", "a"),
+        (
+            "SELECT (SELECT MAX(x) FROM a) FROM (WITH b AS (FROM c) FROM b), LATERAL (FROM d)",
+            "a c d",
+        ),
+        ("(WITH a AS (SELECT 1) FROM a) UNION ALL (FROM a)", "a"),
+        ("SELECT 1 WHERE EXISTS (FROM a)", "a"),
+        ("EXPLAIN ANALYZE SELECT * FROM a", "a"),
+        ("explain (format json) FROM a", "a"),
+        ("SUMMARIZE a", "a"),
+        ("VALUES (1)", ""),
+        ("SELECT * FROM 'x.parquet'", "x.parquet"),
+    ],
+)
+def test_names_that_a_query_reads(opened: SmallWorkspace, sql: str, names: str) -> None:
+    assert relations_read(opened.session._connection, sql) == set(names.split())
+
+
+def test_views_that_a_query_reads(opened: SmallWorkspace) -> None:
+    sql = "SELECT * FROM Counts, playback JOIN windows USING (device_type)"
+    assert [view.name for view in opened.session.views_read(sql)] == ["counts", "windows"]
+
+
+@pytest.mark.parametrize(
     ("sql", "message"),
     [
         ("SELEC 1", "syntax error"),
@@ -200,6 +230,30 @@ def test_nothing_stays_behind_in_the_session(used: SmallWorkspace) -> None:
     rows(used, "SELECT * FROM playback, alerts")
     views = "SELECT view_name FROM duckdb_views() WHERE NOT internal"
     assert used.session._connection.execute(views).fetchall() == []
+
+
+def test_joins_meet_events_wherever_they_are(opened: SmallWorkspace) -> None:
+    """Cleaned, sealed and unsealed events at once, in numbers that make DuckDB filter by join."""
+    load_dimensions(opened)
+    running = Running(opened)
+    with running as layer:
+        for turn in range(3):
+            for part in range(0, 200, 10):
+                first = turn * 200 + part
+                send(opened, [*watches(10, start=first, minute=first), *watches(3)])
+                running.catch_up()
+            if turn < 2:
+                layer.seal()
+            if turn == 0:
+                opened.batch()
+        assert_merged_is_full(opened)
+        joined = """
+            SELECT COUNT(*) AS n FROM playback AS p JOIN windows AS w
+            ON w.window_start = TIME_BUCKET(INTERVAL '5 minutes', p.event_time)
+            AND w.device_type = p.device_type JOIN users AS u USING (user_id)
+        """
+        known = [event for event in watches(600) if event.user < 5]
+        assert rows(opened, joined) == [{"n": len(known)}]
 
 
 def test_threads_share_a_session(used: SmallWorkspace) -> None:

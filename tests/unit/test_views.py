@@ -279,6 +279,17 @@ def test_two_state_columns_of_one_name_are_refused() -> None:
         parse("SELECT user_id AS n__count, COUNT(*) AS n FROM clicks GROUP BY 1")
 
 
+def test_division_by_a_subquery_is_null_by_zero() -> None:
+    view = parse(
+        "WITH a AS (SELECT user_id, COUNT(minutes) AS n FROM clicks GROUP BY 1) "
+        "SELECT user_id, n / (SELECT SUM(n) FROM a) AS part FROM a"
+    )
+    rows = pa.table([["a", "b"], [None] * 2, [None] * 2, [None] * 2, [1, 2]], schema=SCHEMA)
+    full, merged = evaluate(view, [rows, rows])
+    assert merged["part"].to_pylist() == [None, None]
+    assert full.equals(merged)
+
+
 # -- evaluate ----------------------------------------------------------------------------------
 
 

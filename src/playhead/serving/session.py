@@ -8,6 +8,8 @@ from difflib import get_close_matches
 import duckdb
 import pyarrow as pa
 
+from playhead.batch.ingest import QUARANTINE_SCHEMA
+from playhead.batch.quality import REPORT_SCHEMA
 from playhead.contracts import DIMENSIONS as CONTRACTS
 from playhead.contracts import TOPICS
 from playhead.errors import QueryError, UnknownViewError
@@ -16,13 +18,17 @@ from playhead.lake import Lake
 from playhead.lake.tables import QUALITY_QUARANTINE, QUALITY_REPORT, dimension_name
 from playhead.serving.coverage import Coverage
 from playhead.serving.merge import Merged, Merger
+from playhead.serving.names import relations_read
 from playhead.serving.topics import TopicReader
 from playhead.speed.recall import newest_event
 from playhead.speed.state import StateStore
 from playhead.views import View
 from playhead.views.binder import quote
 
-SYSTEM_TABLES = {"quality_report": QUALITY_REPORT, "quarantine": QUALITY_QUARANTINE}
+SYSTEM_TABLES = {
+    "quality_report": (QUALITY_REPORT, REPORT_SCHEMA),
+    "quarantine": (QUALITY_QUARANTINE, QUARANTINE_SCHEMA),
+}
 ALERTS = "alerts"
 DIMENSIONS = ("users", "movies", "pair_ratings")
 
@@ -45,6 +51,9 @@ class Session:
         connection: duckdb.DuckDBPyConnection,
     ) -> None:
         self._lake, self._state, self._views = lake, state, views
+        # DuckDB would push a join's Bloom filter into a union of Parquet files and Arrow tables,
+        # and then finds that it cannot filter Arrow tables by one.
+        connection.execute("SET disabled_optimizers = 'join_filter_pushdown'")
         self._connection = connection
         self._merger = Merger(lake, log, state)
         self._topics = TopicReader(lake, log, state)
@@ -73,10 +82,20 @@ class Session:
             CoverageError: a view that the query reads has no exact answer now.
         """
         with self._scope() as connection:
-            for name in sorted(_relations_of(connection, sql)):
+            for name in sorted(relations_read(connection, sql)):
                 source = self._source(connection, name.lower())
                 connection.execute(f"CREATE OR REPLACE TEMP VIEW {quote(name)} AS {source}")
             return _run(connection, sql)
+
+    def views_read(self, sql: str) -> list[View]:
+        """The views that a query reads by name.
+
+        Raises:
+            QueryError: it is no single SELECT.
+        """
+        with self._scope() as connection:
+            names = {name.lower() for name in relations_read(connection, sql)}
+        return [view for name, view in self._views.items() if name in names]
 
     def answer(self, view: View) -> tuple[pa.Table, Merged]:
         """A view's merged answer and what it is made of."""
@@ -129,7 +148,7 @@ class Session:
         if name in DIMENSIONS:
             return self._table(name, dimension_name(name), _how_to_load(name))
         if name in SYSTEM_TABLES:
-            return self._table(name, SYSTEM_TABLES[name], "Run `playhead load FOLDER`.")
+            return self._system_table(connection, *SYSTEM_TABLES[name])
         if name == ALERTS:
             alerts = [vars(alert) for alert in self._state.alerts()]
             connection.register("raised_alerts", pa.Table.from_pylist(alerts, schema=ALERT_SCHEMA))
@@ -145,25 +164,15 @@ class Session:
             raise QueryError(f"{name} is not there: nothing was loaded yet", hint=hint)
         return f"FROM {self._lake.scan(table)}"
 
-
-def _relations_of(connection: duckdb.DuckDBPyConnection, sql: str) -> set[str]:
-    """The relations that a query reads.
-
-    Raises:
-        QueryError: it is not one SELECT.
-    """
-    try:
-        kinds = [statement.type for statement in connection.extract_statements(sql)]
-        allowed = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
-        if len(kinds) == 1 and kinds[0] in allowed:
-            return connection.get_table_names(sql)
-    except duckdb.Error as error:
-        raise QueryError(str(error)) from error
-    found = ", ".join(kind.name for kind in kinds) or "nothing"
-    raise QueryError(
-        f"a query is one SELECT; this is {found}",
-        hint="Queries are read-only: nothing in a workspace is changed by one.",
-    )
+    def _system_table(
+        self, connection: duckdb.DuckDBPyConnection, table: str, schema: pa.Schema
+    ) -> str:
+        """A table that the loader makes once it has something to put there."""
+        if self._lake.exists(table):
+            return f"FROM {self._lake.scan(table)}"
+        empty = f"{table.replace('.', '_')}__empty"
+        connection.register(empty, schema.empty_table())
+        return f"FROM {empty}"
 
 
 def _run(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:

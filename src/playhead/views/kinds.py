@@ -22,6 +22,13 @@ def scale_of(kind: str) -> int:
     return int(kind.rstrip(")").split(",")[1]) if kind.startswith("DECIMAL") else 0
 
 
+def bare(node: exp.Expr) -> exp.Expr:
+    """The expression without the parentheses around it (a subquery keeps its own)."""
+    while isinstance(node, exp.Paren):
+        node = node.this
+    return node
+
+
 def check_kind(column: str, kind: str) -> None:
     """Refuse a column of a type that engines do not keep alike."""
     if kind == "INTERVAL":

@@ -22,7 +22,7 @@ from playhead.views.functions import (
     refuse,
     refuse_function,
 )
-from playhead.views.kinds import FLOATS, TypeOf, one_zero
+from playhead.views.kinds import FLOATS, TypeOf, bare, one_zero
 from playhead.views.prepare import own_nodes, sources
 from playhead.views.scalars import explicit
 
@@ -58,7 +58,7 @@ def canonical_skeleton(tree: exp.Expr, binder: Binder) -> tuple[exp.Expr, bool]:
 def divide(tree: exp.Expr) -> None:
     """Make every division one that all engines compute alike: in DOUBLE, and NULL by zero."""
     for node in reversed(list(tree.find_all(exp.Div, exp.IntDiv, exp.Mod))):
-        right = node.args["expression"].unnest()
+        right = bare(node.args["expression"])
         if isinstance(right, exp.Nullif) and right.expression == _zero():
             right = right.this
         if isinstance(node, exp.Div):
@@ -72,7 +72,7 @@ def _zero() -> exp.Expr:
 
 
 def _cast_double(node: exp.Expr) -> exp.Expr:
-    inner = node.unnest() if isinstance(node, exp.Paren) else node
+    inner = bare(node)
     if isinstance(inner, exp.Cast) and inner.to.this == exp.DataType.Type.DOUBLE:
         return inner.copy()
     return exp.cast(inner.copy(), "DOUBLE")
