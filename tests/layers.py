@@ -296,7 +296,8 @@ def watch_line(number: int, *, user: int = 0) -> dict[str, Any]:
     """A line of watch_history."""
     return {
         "session_id": f"e{number}", "user_id": f"u{user}", "movie_id": "m0",
-        "watch_date": T0.date(), "device_type": "Laptop", "watch_duration_minutes": "10.00", "progress_percentage": "50",
+        "watch_date": T0.date(), "device_type": "Laptop",
+        "watch_duration_minutes": "10.00", "progress_percentage": "50",
         "action": "stopped", "quality": "HD", "location_country": "USA", "is_download": False,
         "user_rating": None,
     }  # fmt: skip

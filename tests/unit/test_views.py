@@ -253,8 +253,10 @@ def test_a_view_over_two_topics_has_two_states() -> None:
 
 
 def test_a_state_that_is_read_twice_is_kept_once() -> None:
-    view = parse("WITH a AS (SELECT user_id, COUNT(*) AS n FROM clicks GROUP BY 1) "
-                 "SELECT x.user_id, x.n / y.n AS r FROM a x JOIN a y ON x.user_id = y.user_id")  # fmt: skip
+    view = parse(
+        "WITH a AS (SELECT user_id, COUNT(*) AS n FROM clicks GROUP BY 1) "
+        "SELECT x.user_id, x.n / y.n AS r FROM a x JOIN a y ON x.user_id = y.user_id"
+    )
     assert len(view.leaves) == 1
 
 

@@ -148,8 +148,9 @@ class _Compilation:
         self._check_no_events()
         skeleton, ordered = canonical_skeleton(self._tree, self._binder)
         leaves = tuple(leaf for leaf, _ in self._leaves)
-        full = _fill(skeleton, {leaf.name: leaf.full() for leaf in leaves})
-        final = _fill(skeleton, {leaf.name: leaf.final() for leaf in leaves})
+        text = _text(skeleton, (leaf.name for leaf in leaves))
+        full = _fill(text, {leaf.name: leaf.full() for leaf in leaves})
+        final = _fill(text, {leaf.name: leaf.final() for leaf in leaves})
         dimensions = {t for t in tables_read(skeleton) if t in self._relations}
         dimensions |= {lookup.dimension for leaf in leaves for lookup in leaf.lookups}
         columns = tuple(self._binder.describe(full))
@@ -344,14 +345,19 @@ def quote_where_needed(tree: exp.Expr) -> None:
         identifier.set("quoted", quote(identifier.name) != identifier.name)
 
 
-def _fill(skeleton: exp.Expr, leaves: Mapping[str, str]) -> str:
-    """The skeleton's SQL with each leaf's relation replaced by the leaf's query."""
+def _text(skeleton: exp.Expr, leaves: Iterable[str]) -> str:
+    """The skeleton's SQL, each leaf's relation written as "<its name>"."""
+    names = set(leaves)
     tree = skeleton.copy()
     for table in tree.find_all(exp.Table):
-        if table.name in leaves:
+        if table.name in names:
             table.set("this", exp.to_identifier(f"<{table.name}>", quoted=True))
     quote_where_needed(tree)
-    text = tree.sql(dialect="duckdb", pretty=True)
+    return tree.sql(dialect="duckdb", pretty=True)
+
+
+def _fill(text: str, leaves: Mapping[str, str]) -> str:
+    """The skeleton's SQL with each leaf's relation replaced by the leaf's query."""
     for name, query in leaves.items():
         text = text.replace(f'"<{name}>"', f"(\n{query}\n)")
     return text

@@ -126,6 +126,7 @@ class _Grouped(_Builder):
 
     def build(self) -> tuple[Leaf, exp.Select]:
         self._outputs: dict[str, str] = {}  # SQL of a key or aggregate -> its column
+        self._kinds: set[type] = set()  # of those keys and aggregates
         self._taken: set[str] = set()
         keys, session, window = self._keys()
         self._aggregates: list[tuple[str, Aggregate]] = []
@@ -180,6 +181,7 @@ class _Grouped(_Builder):
             default += "_"
         self._taken.add(default.lower())
         self._outputs[node.sql(dialect="duckdb")] = default
+        self._kinds.add(type(node))
         return default
 
     def _outer(self) -> exp.Select:
@@ -204,7 +206,8 @@ class _Grouped(_Builder):
         def one(part: exp.Expr) -> exp.Expr:
             if not _is_value(part):
                 return part
-            if key := self._outputs.get(part.sql(dialect="duckdb")):
+            known = type(part) in self._kinds
+            if known and (key := self._outputs.get(part.sql(dialect="duckdb"))):
                 return self.column(key)
             if _is_aggregate(part):
                 return self.column(self._aggregate(part))
