@@ -33,7 +33,6 @@ class Dimension:
     def __init__(self, name: str, table: pa.Table, key: Sequence[str]) -> None:
         self.name = name
         self._table = table.combine_chunks()
-        self._types = [table.schema.field(column).type for column in key]
         self._keys = _joined([self._table.column(column) for column in key])
         hashes = hash_strings(self._keys)
         order = np.argsort(hashes, kind="stable")
@@ -48,7 +47,8 @@ class Dimension:
         counts = pc.value_counts(self._keys.drop_null())
         twice = counts.filter(pc.greater(counts.field("counts"), 1))
         if len(twice):
-            value = twice.field("values")[0].as_py().replace(_SEPARATOR, ", ")
+            row = pc.index(self._keys, twice.field("values")[0]).as_py()
+            value = ", ".join(str(self._table.column(column)[row]) for column in key)
             raise StateError(
                 f"dimension {self.name}: key {', '.join(key)} = {value} has more than one row",
                 hint="A lookup needs one row a key.",
@@ -60,8 +60,7 @@ class Dimension:
         Args:
             columns: the event columns that make the key, in its order.
         """
-        casted = [column.cast(kind) for column, kind in zip(columns, self._types, strict=True)]
-        wanted = _joined(casted)
+        wanted = _joined(columns)
         if self._collides or not len(self._hashes):
             return pc.index_in(wanted, self._keys, skip_nulls=True).cast(pa.int64())
         at = np.searchsorted(self._hashes, hash_strings(wanted))
@@ -75,9 +74,17 @@ class Dimension:
 
 
 def _joined(columns: Sequence[pa.ChunkedArray]) -> pa.Array:
-    """The key as one string column; NULL where any part is."""
+    """The key as one string column; NULL where any part is.
+
+    Numbers of any width have one text. Each part of several begins with its length, so that no
+    two keys have the same text.
+    """
     parts = [column.cast(pa.string()) for column in columns]
-    joined = parts[0] if len(parts) == 1 else pc.binary_join_element_wise(*parts, _SEPARATOR)
+    if len(parts) == 1:
+        joined = parts[0]
+    else:
+        sized = [part for p in parts for part in (pc.binary_length(p).cast(pa.string()), p)]
+        joined = pc.binary_join_element_wise(*sized, _SEPARATOR)
     return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined
 
 
