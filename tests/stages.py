@@ -2,25 +2,35 @@
 
 import importlib
 import multiprocessing
+import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import wraps
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from layers import Running, SmallWorkspace, send, watches, workspace
 from playhead.batch.replay import AtOnce, ReplaySpec
 
 VIEWS = ("counts", "windows", "countries")
 
-# The server imports everything once, and each process is a fork of it.
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(["stages"])
+
+
+def start_server() -> None:
+    """Start the process that imports everything once, and of which each stage is a fork."""
+    paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
+    with patch.dict(os.environ, PYTHONPATH=os.pathsep.join(filter(None, paths))):
+        forkserver.ensure_running()
 
 
 @dataclass(frozen=True)
@@ -105,6 +115,7 @@ def run_stage(pipe: Connection, path: Path, stage: str, moment: Moment) -> None:
 
 def kill_at(path: Path, stage: str, moment: Moment) -> None:
     """Do a stage in a process of its own, and `kill -9` it at the moment."""
+    start_server()
     ours, theirs = context.Pipe()
     process = context.Process(target=run_stage, args=(theirs, path, stage, moment))
     process.start()
@@ -136,9 +147,7 @@ def run_speed(pipe: Connection, path: Path, trigger_ms: int, seal_ms: int) -> No
     pipe.send("ended")
 
 
-def _stopped_by_sigterm() -> Any:
-    import threading
-
+def _stopped_by_sigterm() -> threading.Event:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     return stop
@@ -147,6 +156,7 @@ def _stopped_by_sigterm() -> Any:
 @contextmanager
 def speed_process(path: Path, *, trigger_ms: int = 20, seal_ms: int = 150) -> Iterator[Any]:
     """A speed layer in a process of its own; what is left of it is killed at the end."""
+    start_server()
     ours, theirs = context.Pipe()
     process = context.Process(target=run_speed, args=(theirs, path, trigger_ms, seal_ms))
     process.start()
@@ -170,6 +180,7 @@ def append_watches(path: Path, start: int, count: int) -> None:
 
 def appenders(path: Path, number: int, count: int) -> list[Any]:
     """Processes that append `count` events each, with ids of their own."""
+    start_server()
     started = [
         context.Process(target=append_watches, args=(path, 10_000 * (i + 1), count))
         for i in range(number)

@@ -23,7 +23,7 @@ from playhead.clock import Clock, SystemClock
 from playhead.config import FILE, TEMPLATE, Settings, read_settings
 from playhead.contracts import TOPICS
 from playhead.engines import connect
-from playhead.errors import CoverageError, WorkspaceError
+from playhead.errors import CoverageError, ViewError, WorkspaceError
 from playhead.eventlog import EventLog, SqliteEventLog
 from playhead.lake import Lake, clean_table
 from playhead.lock import RoleLock
@@ -76,6 +76,7 @@ class Workspace:
         self.clock = clock or SystemClock()
         _check_mark(path)
         self.settings: Settings = read_settings(path)
+        self._view_files: dict[Path, tuple[int, int]] = {}
 
     @classmethod
     def create(cls, path: Path, *, clock: Clock | None = None) -> "Workspace":
@@ -134,9 +135,34 @@ class Workspace:
     @cached_property
     def views(self) -> dict[str, View]:
         """The library and the workspace's own views, by name."""
+        self._view_files = self._stamp_views()
+        return load_views(self._view_folders())
+
+    def _view_folders(self) -> list[Path]:
+        """The folders of the settings; the workspace's own may be missing."""
         folders = [self.path / folder for folder in self.settings.views.folders]
-        missing = [f for f in folders if not f.is_dir() and f != self.path / "views"]
-        return load_views([f for f in folders if f.is_dir()] + missing)
+        return [f for f in folders if f.is_dir() or f != self.path / "views"]
+
+    def _stamp_views(self) -> dict[Path, tuple[int, int]]:
+        """What tells whether a view's file was changed."""
+        files = [file for folder in self._view_folders() for file in folder.glob("*.sql")]
+        return {file: (file.stat().st_mtime_ns, file.stat().st_size) for file in files}
+
+    def _changed_views(self) -> dict[str, View] | None:
+        """All views anew if a file of theirs changed since they were read; else None.
+
+        A text that cannot be used is told once, and leaves the views as they were.
+        """
+        stamp = self._stamp_views()
+        if stamp == self._view_files:
+            return None
+        self._view_files = stamp
+        try:
+            self.__dict__["views"] = load_views(self._view_folders())
+        except ViewError as error:
+            logger.warning("views stay as they were: %s", error.message)
+            return None
+        return self.views
 
     @cached_property
     def session(self) -> Session:
@@ -327,6 +353,7 @@ class Workspace:
             connection,
             self.clock,
             judge=self._judge,
+            changed_views=self._changed_views,
             config=config,
         )
 

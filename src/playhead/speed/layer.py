@@ -123,6 +123,7 @@ class SpeedLayer:
         views: views to keep; those whose dimensions are not loaded wait until they are.
         connection: a DuckDB session of its own.
         judge: the merged answer of a view in some windows, for alerts.
+        changed_views: all views, if their texts changed since it was last asked; else None.
     """
 
     def __init__(
@@ -135,10 +136,12 @@ class SpeedLayer:
         clock: Clock,
         *,
         judge: Judge,
+        changed_views: Callable[[], Mapping[str, View] | None] = lambda: None,
         config: SpeedConfig | None = None,
     ) -> None:
         self._log, self._state, self._lake = log, state, lake
         self._views = dict(views)
+        self._changed_views = changed_views
         self._connection = connection
         self._engine = DuckDBEngine(connection)
         self._clock = clock
@@ -367,12 +370,16 @@ class SpeedLayer:
             state.close()
 
     def refresh(self) -> None:
-        """Take up what was loaded, and topics that were made, since the last look."""
+        """Take up what was loaded, and topics and views that were made, since the last look."""
         self._looked_at = self._clock.monotonic()
         for topic in self._topics.values():
             self._take_up_loads(topic)
+        views = self._changed_views()
+        if views is not None:
+            self._views = dict(views)
         versions = dimension_versions(self._lake, self._needed())
-        if versions == self._dimensions.versions and set(self._event_topics()) == set(self._topics):
+        same_topics = set(self._event_topics()) == set(self._topics)
+        if views is None and same_topics and versions == self._dimensions.versions:
             return
         self._dimensions = read_dimensions(self._lake, self._connection, self._needed())
         known = set(self._topics)
