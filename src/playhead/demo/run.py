@@ -1,6 +1,9 @@
 """The demo's course: data, load, batch, live traffic, check, report."""
 
+import shlex
+import shutil
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -191,7 +194,9 @@ class _Demo:
     def _tell_next(self, seconds: float) -> None:
         """How long it took, and three commands to go on with."""
         path = self._workspace.path
-        base = "playhead" if path == Path("workspace") else f"playhead -w {path}"
+        base = _program()
+        if path != Path("workspace"):
+            base += f" -w {shlex.quote(str(path))}"
         sql = "SELECT * FROM monthly_engagement ORDER BY total_sessions DESC LIMIT 5"
         self._console.print(Text(f"\n{seconds:.1f} s in all. Try next:"))
         for what, command in (
@@ -204,6 +209,18 @@ class _Demo:
         ):
             self._console.print(Text(f"  # {what}", style="dim"))
             self._console.print(Text(f"  {command}", style="bold"), soft_wrap=True)
+
+
+def _program() -> str:
+    """The command as it can be typed here: by its name, or by its path if that is not on PATH."""
+    if shutil.which("playhead"):
+        return "playhead"
+    called = Path(sys.argv[0])
+    if called.name != "playhead":
+        return f"{shlex.quote(sys.executable)} -m playhead.cli"
+    here = Path.cwd()
+    shown = called.relative_to(here) if called.is_relative_to(here) else called
+    return shlex.quote(str(shown))
 
 
 def _sources(folder: Path) -> dict[str, Source]:
