@@ -18,6 +18,7 @@ from playhead.batch.dimensions import replace_dimension
 from playhead.contracts import DIMENSIONS, TOPICS
 from playhead.errors import CoverageError
 from playhead.lake import raw_table
+from playhead.serving import Answer
 from playhead.speed.layer import SpeedConfig, SpeedLayer
 from playhead.views import View
 from playhead.views.catalog import library
@@ -253,9 +254,14 @@ def assert_merged_is_full(opened: Workspace, names: Collection[str] = ()) -> Non
     for name in names or opened.views:
         answer = opened.view(name)
         assert not any(part.mixed for part in answer.coverage), name
-        merged, full = answer.to_arrow(), opened.full(name).to_arrow()
-        assert merged.schema.equals(full.schema), name
-        assert ordered(merged) == ordered(full), name
+        assert_is_full(opened, answer)
+
+
+def assert_is_full(opened: Workspace, answer: Answer) -> None:
+    """A merged answer has the rows, digits and types of plain recomputation."""
+    merged, full = answer.to_arrow(), opened.full(answer.view.name).to_arrow()
+    assert merged.schema.equals(full.schema), answer.view.name
+    assert ordered(merged) == ordered(full), answer.view.name
 
 
 def waiting(opened: Workspace, name: str) -> str:

@@ -111,12 +111,15 @@ def test_a_loaded_row_without_its_keys_is_no_first_event(opened: SmallWorkspace)
     assert_merged_is_full(opened)
 
 
-def test_of_two_users_with_one_event_the_first_to_come_counts(opened: SmallWorkspace) -> None:
+@pytest.mark.parametrize("max_events", [5, 1000])
+def test_of_two_users_with_one_event_the_first_to_come_counts(
+    opened: SmallWorkspace, max_events: int
+) -> None:
     """They meet in different partitions; a later batch run keeps the same one."""
     for number in range(20):
         send(opened, [Watch(number, user=6 - number % 7)])
         send(opened, [Watch(number, user=number % 7)])
-    running = Running(opened, max_events=5)
+    running = Running(opened, max_events=max_events)
     with running as layer:
         running.catch_up()
         latest = "SELECT event_id, user_id FROM playback ORDER BY ALL"

@@ -58,7 +58,7 @@ class Merger:
         self._overlaps = OverlapCounter(lake, log, state)
 
     def merged(self, connection: duckdb.DuckDBPyConnection, view: View) -> Merged:
-        """The view's answer as of now, readable in this session.
+        """The view's answer as of now, readable in the session given.
 
         Raises:
             CoverageError: batch and speed leave a gap, or overlap; a dimension is not loaded.

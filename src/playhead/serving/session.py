@@ -140,7 +140,7 @@ class Session:
             return _run(connection, f"WITH {', '.join(ctes)}\nFROM (\n{view.plans.full}\n)")
 
     def _source(self, connection: duckdb.DuckDBPyConnection, name: str) -> str:
-        """A relation as a query of this session, as of now."""
+        """A relation as a query, as of now."""
         if name in self._views:
             return self._merger.merged(connection, self._views[name]).sql
         if name in TOPICS:
