@@ -6,7 +6,7 @@ import tempfile
 from decimal import Decimal
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from layers import (
@@ -50,6 +50,11 @@ STEPS = st.one_of(
     st.tuples(st.sampled_from(["send", "take", "take", "load"]), EVENTS),
     st.tuples(st.sampled_from(PLAIN)),
 )
+
+
+A = [Watch(number, number, number) for number in range(6)]
+B = [Watch(number, number + 24 * 60, number) for number in range(4)]
+C = [Watch(number, number, number) for number in range(4, 12)]
 
 
 class Life:
@@ -133,8 +138,17 @@ class Life:
         ]
 
 
-@settings(max_examples=max(settings().max_examples // 2, 1))
+@settings(max_examples=max(settings().max_examples // 5, 1))
 @given(st.lists(STEPS, min_size=4, max_size=14))
+# A file with events that an open epoch counts.
+@example([("take", A), ("load", A), ("batch",), ("seal",), ("batch",)])
+# An event that moves to another day, because the log had it before the file.
+@example([("send", A), ("load", B), ("batch",), ("step",), ("seal",), ("batch",)])
+# A state file that is lost with epochs in the lake: covered ones, and others.
+@example([("take", A), ("seal",), ("batch",), ("forget",), ("take", B), ("seal",), ("batch",)])
+@example([("take", A), ("seal",), ("forget",), ("take", C), ("seal",), ("take", B), ("batch",)])
+# Repeats of what was loaded, sealed and read, after a death.
+@example([("load", A), ("batch",), ("take", C), ("seal",), ("restart",), ("take", B)])
 def test_merged_equals_full_after_every_step(steps: list[tuple[str, ...]]) -> None:
     folder = Path(tempfile.mkdtemp())
     try:
