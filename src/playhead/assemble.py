@@ -110,10 +110,9 @@ class Workspace:
 
     def close(self) -> None:
         """Close every store that was opened; may be called twice."""
-        for name in ("log", "lake", "state"):
+        for name in ("session", "log", "lake", "state"):
             if name in self.__dict__:
                 self.__dict__.pop(name).close()
-        self.__dict__.pop("session", None)
 
     # -- stores, opened on first use -----------------------------------------------------
 
@@ -205,9 +204,8 @@ class Workspace:
         Raises:
             CoverageError: one of them has no exact answer now.
         """
-        with self._connect() as connection:
-            names = sorted(connection.get_table_names(sql) & set(self.views))
-        return tuple(part for name in names for part in self.session.coverage(self.views[name]))
+        read = self.session.views_read(sql)
+        return tuple(part for view in read for part in self.session.coverage(view))
 
     def quality(self) -> list[Metric]:
         """The quality report of each table's last load; empty if nothing was loaded yet."""
@@ -344,6 +342,7 @@ class Workspace:
             seal_every=timedelta(seconds=settings.seal_seconds),
             dedupe_window=timedelta(hours=settings.dedupe_hours),
             max_events=settings.max_events,
+            retention=self.settings.retention,
         )
         return SpeedLayer(
             self.log,

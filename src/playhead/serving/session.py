@@ -51,9 +51,6 @@ class Session:
         connection: duckdb.DuckDBPyConnection,
     ) -> None:
         self._lake, self._state, self._views = lake, state, views
-        # DuckDB would push a join's Bloom filter into a union of Parquet files and Arrow tables,
-        # and then finds that it cannot filter Arrow tables by one.
-        connection.execute("SET disabled_optimizers = 'join_filter_pushdown'")
         self._connection = connection
         self._merger = Merger(lake, log, state)
         self._topics = TopicReader(lake, log, state)
