@@ -772,3 +772,5 @@ def test_a_lake_is_closed_twice(root: Path) -> None:
     lake = Lake(root)
     lake.close()
     lake.close()
+    with Lake(root) as again:
+        assert again.tables() == []

@@ -262,6 +262,7 @@ def test_a_speed_layer_that_fails_says_why(tmp_path: Path) -> None:
 def test_a_speed_layer_that_is_not_needed_ends(tmp_path: Path) -> None:
     with SpeedProcess(tmp_path) as speed:
         speed.stop()
+    assert speed._process.returncode == 0
 
 
 def test_sigterm_ends_the_whole_process_tree(tmp_path: Path) -> None:
