@@ -1,6 +1,7 @@
 """A workspace: every room put together on one machine."""
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Self
 import duckdb
 import pyarrow as pa
 
+from playhead import disk
 from playhead.batch.clean import CleanReport, clean_topic
 from playhead.batch.dimensions import rebuild_pair_ratings
 from playhead.batch.load import Loader, LoadReport, Progress
@@ -27,7 +29,7 @@ from playhead.errors import CoverageError, ViewError, WorkspaceError
 from playhead.eventlog import EventLog, SqliteEventLog
 from playhead.lake import Lake, clean_table
 from playhead.lock import RoleLock
-from playhead.serving import Answer, Coverage, Result, Session, find_view
+from playhead.serving import Answer, Coverage, Result, Session, Span, find_view
 from playhead.speed.alerts import TOPIC as ALERTS
 from playhead.speed.layer import SpeedConfig, SpeedLayer, Step
 from playhead.speed.state import StateStore
@@ -39,6 +41,7 @@ logger = logging.getLogger(__name__)
 
 MARK = "workspace.format"
 FORMAT = 1
+_NEW = ".new"
 
 
 @dataclass(frozen=True)
@@ -83,16 +86,16 @@ class Workspace:
         """Make the folder a workspace (it may be one already) and open it."""
         path.mkdir(parents=True, exist_ok=True)
         if not (path / MARK).exists():
-            foreign = [p.name for p in path.iterdir() if p.name != FILE]
+            foreign = [p.name for p in path.iterdir() if not _is_begun(p)]
             if foreign:
                 raise WorkspaceError(
                     f"{path} is no workspace and is not empty: it holds {foreign[0]}",
                     hint="Choose an empty folder, or one that does not exist.",
                 )
             if not (path / FILE).exists():
-                (path / FILE).write_text(TEMPLATE, encoding="utf-8")
+                _write_whole(path / FILE, TEMPLATE)
             (path / "views").mkdir(exist_ok=True)
-            (path / MARK).write_text(f"{FORMAT}\n", encoding="utf-8")
+            _write_whole(path / MARK, f"{FORMAT}\n")
         workspace = cls(path, clock=clock)
         workspace._create_topics()
         return workspace
@@ -182,17 +185,27 @@ class Workspace:
 
     # -- reading -------------------------------------------------------------------------
 
-    def view(self, name: str) -> Answer:
+    def view(
+        self, name: str, *, since: datetime | None = None, until: datetime | None = None
+    ) -> Answer:
         """A view's merged answer as of now.
 
+        Args:
+            since, until: only windows that start in [since, until), naive UTC; None: no bound.
+                A bound spares reading what lies beyond it.
+
         Raises:
+            QueryError: a bound was given, and the view has no window of event time.
             UnknownViewError: no view of that name.
             CoverageError: it is not built yet, or batch and speed leave a gap or overlap.
         """
         view = find_view(self.views, name)
-        table, merged = self.session.answer(view)
+        bounds = {"start": since, "end": until}
+        given = {name: time for name, time in bounds.items() if time is not None}
+        within = Span(**given) if given else None
+        table, coverage = self.session.answer(view, within)
         revised = {w: (revision, late) for w, _, revision, late in self.state.windows(name)}
-        return Answer(view, table, merged.coverage, self.watermark(view), revised)
+        return Answer(view, table, coverage, self.watermark(view), revised)
 
     def query(self, sql: str) -> Result:
         """The answer of one SELECT over topics, dimensions and views (DuckDB's dialect)."""
@@ -361,6 +374,32 @@ class Workspace:
 
     def _role(self, role: str) -> RoleLock:
         return RoleLock(self.path / f"{role.split()[0]}.lock", role)
+
+
+def _is_begun(path: Path) -> bool:
+    """Whether a file or folder may be what an interrupted `create` has left, or the settings."""
+    if path.name == "views":
+        return path.is_dir() and not any(path.iterdir())
+    return path.name in (FILE, FILE + _NEW, MARK + _NEW)
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a small file so that it is there whole or not at all, whatever happens meanwhile.
+
+    Raises:
+        WorkspaceError: it cannot be written.
+    """
+    new = path.with_name(path.name + _NEW)
+    try:
+        with new.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    except OSError as error:
+        raise WorkspaceError(
+            f"{path} cannot be written: {error.strerror}", hint=disk.advice(error)
+        ) from error
 
 
 def _check_mark(path: Path) -> None:

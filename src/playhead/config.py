@@ -39,7 +39,7 @@ class SpeedSettings:
         max_events: of one topic in one micro-batch.
     """
 
-    trigger_ms: int = 250
+    trigger_ms: int = 100
     seal_seconds: int = 60
     dedupe_hours: int = 24
     max_events: int = 400_000
@@ -146,7 +146,8 @@ def _from_file(path: Path) -> dict[str, dict[str, Any]]:
     for section, content in written.items():
         if section not in SECTIONS or not isinstance(content, dict):
             raise SettingError(
-                f"{path}: no section [{section}]", hint=f"There are {', '.join(SECTIONS)}."
+                f"{path}: no section [{section}]",
+                hint=f"There are {', '.join(SECTIONS)}. Was it written for a newer Playhead?",
             )
     return written
 
@@ -205,7 +206,7 @@ TEMPLATE = """\
 # retention_days = 7        # older events may go, once every reader has them
 
 [speed]
-# trigger_ms = 250          # from the start of one micro-batch to the next
+# trigger_ms = 100          # from the start of one micro-batch to the next
 # seal_seconds = 60         # how long an epoch stays open before it goes to the lake
 # dedupe_hours = 24         # a repeated event is dropped if the first came this recently
 # max_events = 400000       # of one topic in one micro-batch

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -43,9 +44,11 @@ class RoleLock:
                 f"another {self._role} runs in this workspace (process {holder})",
                 hint="Stop it first, or use another workspace.",
             ) from None
-        os.ftruncate(file, 0)
-        os.write(file, str(os.getpid()).encode())
         self._file = file
+        # The lock holds without its holder's name, which a full disk may not take.
+        with suppress(OSError):
+            os.ftruncate(file, 0)
+            os.write(file, str(os.getpid()).encode())
 
     def release(self) -> None:
         """Let the role go; may be called twice."""

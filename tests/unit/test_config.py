@@ -20,7 +20,7 @@ def read(folder: Path, text: str | None = None, **environment: str) -> Settings:
 def test_defaults(tmp_path: Path) -> None:
     settings = read(tmp_path)
     assert settings == Settings()
-    assert settings.trigger == timedelta(milliseconds=250)
+    assert settings.trigger == timedelta(milliseconds=100)
     assert settings.retention == timedelta(days=7)
 
 

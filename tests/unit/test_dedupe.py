@@ -85,12 +85,12 @@ def test_beyond_the_limit_only_the_oldest_go() -> None:
 
 
 def test_half_a_hash_in_common_is_no_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = dedupe.hash_strings
+    real = dedupe.hash_pairs
 
-    def halves(ids: pa.Array, seed: int) -> np.ndarray:
-        return real(ids, seed) if seed else np.zeros(len(ids), np.uint64)
+    def halves(ids: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+        return np.zeros(len(ids), np.uint64), real(ids)[1]
 
-    monkeypatch.setattr(dedupe, "hash_strings", halves)
+    monkeypatch.setattr(dedupe, "hash_pairs", halves)
     seen = SeenEvents(window=DAY)
     assert seen.add(pa.array(["a", "a", "b"]), T0).tolist() == [True, False, True]
     assert seen.add(pa.array(["b", "a"]), T0).tolist() == [False, False]

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from playhead.errors import StateError
 from playhead.speed import enrich
@@ -58,18 +59,36 @@ def test_a_key_of_two_columns_needs_both(
     ]
 
 
-def test_colliding_hashes_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(enrich, "hash_strings", lambda keys: np.zeros(len(keys), np.uint64))
+def test_keys_that_share_half_a_hash_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = enrich.hash_pairs
+
+    def half(keys: pa.ChunkedArray) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+        return np.zeros(len(keys), np.uint64), whole(keys)[1]
+
+    monkeypatch.setattr(enrich, "hash_pairs", half)
+    dimension = Dimension("users", users("u1", "u2", "u3"), ["user_id"])
+    found = dimension.find([column("u2", "u1", "u9", None, "u3")])
+    assert found.to_pylist() == [1, 0, None, None, 2]
+
+
+def test_every_key_of_a_full_index_is_found() -> None:
+    names = [f"u{number}" for number in range(5_000)]
+    dimension = Dimension("users", users(*names), ["user_id"])
+    asked = [*reversed(names), "nobody"]
+    assert dimension.find([column(*asked)]).to_pylist() == [*range(4_999, -1, -1), None]
+
+
+def test_keys_that_come_often_are_found_as_others_are() -> None:
     dimension = Dimension("users", users("u1", "u2"), ["user_id"])
-    assert dimension.find([column("u2", "u1", "u9", None)]).to_pylist() == [1, 0, None, None]
+    asked = ["u2", None, "u1", "u9"] * 2_000
+    assert dimension.find([column(*asked)]).to_pylist() == [1, None, 0, None] * 2_000
 
 
-def test_a_foreign_key_that_only_shares_a_hash_is_not_found(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(enrich, "hash_strings", lambda keys: np.zeros(len(keys), np.uint64))
-    dimension = Dimension("users", users("u1"), ["user_id"])
-    assert dimension.find([column("u1", "u2")]).to_pylist() == [0, None]
+def test_the_order_of_a_key_of_several_columns_counts() -> None:
+    pairs = pa.table({"a": ["x", "y", "xy"], "b": ["y", "x", ""]})
+    dimension = Dimension("pairs", pairs, ["a", "b"])
+    found = dimension.find([column("y", "x", "xy", ""), column("x", "y", "", "xy")])
+    assert found.to_pylist() == [1, 0, 2, None]
 
 
 def test_two_rows_of_one_key_are_refused() -> None:

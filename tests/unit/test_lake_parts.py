@@ -296,7 +296,7 @@ def test_the_tables_of_a_workspace(tmp_path: Path) -> None:
     assert raw.schema == clean.schema
     assert raw.schema.names[2:] == ["partition", "offset", "ingest_time", "epoch", "load_id"]
     assert all(field.nullable for field in raw.schema)
-    assert (raw.partition, users.partition) == (DAYS, None)
+    assert (raw.partition, users.partition) == (MONTHS, None)
     with Lake(tmp_path) as lake:
         for table in (raw, clean, users):
             table.create_in(lake)

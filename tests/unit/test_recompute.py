@@ -22,6 +22,7 @@ from layers import (
     watches,
     workspace,
 )
+from playhead.batch import dimensions, recompute
 from playhead.batch.clean import REWRITTEN, clean_topic, rewritten_days
 from playhead.batch.recompute import Recomputer, StateCoverage, state_table
 from playhead.errors import LakeConflictError
@@ -162,7 +163,7 @@ def test_what_is_loaded_during_a_run_waits(
     opened: SmallWorkspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load(opened, watches(3))
-    write = Recomputer._leaf
+    write = Recomputer._plan
     loaded = []
 
     def then_loaded(self: Recomputer, *args: Any, **kwargs: Any) -> Any:
@@ -170,7 +171,7 @@ def test_what_is_loaded_during_a_run_waits(
             loaded.append(load(opened, watches(3, start=3)))
         return write(self, *args, **kwargs)
 
-    monkeypatch.setattr(Recomputer, "_leaf", then_loaded)
+    monkeypatch.setattr(Recomputer, "_plan", then_loaded)
     opened.batch()
     assert covered(opened, "counts").load == 1
     assert "load 2 waits" in waiting(opened, "counts")
@@ -183,7 +184,7 @@ def test_users_that_change_during_a_run_are_no_part_of_it(
     opened: SmallWorkspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load(opened, watches(3))
-    write = Recomputer._leaf
+    write = Recomputer._plan
     changed = []
 
     def then_changed(self: Recomputer, *args: Any, **kwargs: Any) -> Any:
@@ -191,7 +192,7 @@ def test_users_that_change_during_a_run_are_no_part_of_it(
             changed.append(load_dimensions(opened, spend=50))
         return write(self, *args, **kwargs)
 
-    monkeypatch.setattr(Recomputer, "_leaf", then_changed)
+    monkeypatch.setattr(Recomputer, "_plan", then_changed)
     opened.batch()
     assert covered(opened, "countries").dimensions == {"users": 1}
     assert opened.view("countries").coverage[0].mixed
@@ -341,3 +342,33 @@ def test_a_batch_run_without_the_state_file(opened: SmallWorkspace, full: bool) 
     assert counted(opened) == 9
     assert_merged_is_full(opened)
     opened.close()
+
+
+# -- what need not be done -----------------------------------------------------------------
+
+
+def test_small_files_of_a_bucket_are_put_together(
+    opened: SmallWorkspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recompute, "_SMALL_FILES", 2)
+    view = opened.views["counts"]
+    table = state_table(view, view.leaves[0])
+    files = []
+    for number in range(4):
+        load(opened, watches(2, start=2 * number, minute=DAY))
+        opened.batch()
+        files.append(len(opened.lake.snapshot(table).files))
+    assert files == [1, 2, 1, 2]
+    assert counted(opened) == 8
+    assert_merged_is_full(opened)
+
+
+def test_rating_pairs_are_made_again_for_new_ratings_only(
+    opened: SmallWorkspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(opened, watches(3))
+    opened.batch()
+    made: list[str] = []
+    monkeypatch.setattr(dimensions, "replace_dimension", lambda *_args, **_: made.append("again"))
+    opened.batch()
+    assert made == []

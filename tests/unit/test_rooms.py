@@ -9,7 +9,7 @@ import playhead
 
 SOURCE = Path(playhead.__file__).parent
 ORDER = [
-    {"errors", "clock", "config", "lock"},
+    {"errors", "clock", "config", "disk", "lock", "mirror"},
     {"contracts"},
     {"views"},
     {"engines"},
@@ -19,8 +19,9 @@ ORDER = [
     {"serving"},
     {"testing"},
     {"assemble"},
-    {"demo"},
+    {"demo", "ops"},
     {"cli"},
+    {"__main__"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 

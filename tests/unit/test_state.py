@@ -10,11 +10,15 @@ import pyarrow as pa
 import pytest
 
 from playhead.errors import StateError, WorkspaceError
+from playhead.speed import blocktable
+from playhead.speed.compact import events_part
 from playhead.speed.records import (
     Active,
     Alert,
-    Mergeable,
+    Crowd,
+    Group,
     MicroBatch,
+    Part,
     Position,
     Progress,
     Touched,
@@ -22,6 +26,14 @@ from playhead.speed.records import (
 from playhead.speed.state import StateStore
 
 T0 = datetime(2025, 1, 1)
+
+
+def group(*blocks: int, level: int = 0, closed: bool = False) -> Group:
+    return Group(1, level, blocks, len(blocks), closed, "{}")
+
+
+def merged(*values: int) -> Part:
+    return Part(("s",), states(*values), "states")
 
 
 def states(*values: int) -> pa.Table:
@@ -49,7 +61,7 @@ def commit(store: StateStore, upto: int, *values: int, dimensions: str = "{}") -
         MicroBatch(
             store.open_epoch(),
             next_offsets={"playback": {0: upto}},
-            states=[("s", states(*values))],
+            parts=[Part(("s",), states(*values), "states")],
             dimensions=dimensions,
             progress={"playback": Progress(T0, events=len(values))},
         )
@@ -58,7 +70,7 @@ def commit(store: StateStore, upto: int, *values: int, dimensions: str = "{}") -
 
 def held(store: StateStore) -> list[tuple[int, list[int]]]:
     _, blocks = store.snapshot("s", "playback")
-    return [(block.epoch, block.states.column("n").to_pylist()) for block in blocks]
+    return [(block.epoch, block.rows.column("n").to_pylist()) for block in blocks]
 
 
 def seal(store: StateStore) -> int:
@@ -88,7 +100,7 @@ def test_who_lost_the_state_commits_nothing(store: StateStore, path: Path) -> No
         lambda: store.sealed(1),
         lambda: store.register(["t"]),
         lambda: store.raise_alerts("v", [T0], []),
-        lambda: store.replace([1], states(7), 1),
+        lambda: store.replace(group(1), merged(7)),
     ):
         with pytest.raises(StateError, match="another speed layer took over"):
             attempt()
@@ -101,7 +113,7 @@ def test_a_store_beside_another_writes_for_the_same_owner(store: StateStore) -> 
     commit(store, 1, 1)
     commit(store, 2, 2)
     beside = store.beside()
-    assert beside.replace([1, 2], states(3), 1)
+    assert beside.replace(group(1, 2), merged(3))
     beside.close()
     assert held(store) == [(1, [3])]
 
@@ -112,20 +124,21 @@ def test_a_reader_never_takes_an_old_block_for_a_new_one(store: StateStore, path
     commit(store, 2, 2)
     reader = StateStore(path)
     assert held(reader) == [(1, [1]), (1, [2])]
-    assert store.replace([1, 2], states(3), 1)
+    assert store.replace(group(1, 2), merged(3))
     assert held(reader) == [(1, [3])]
     commit(store, 3, 4)
     assert held(reader) == [(1, [3]), (1, [4])]
     reader.close()
 
 
-def test_what_is_decoded_is_forgotten_with_its_block(store: StateStore) -> None:
-    commit(store, 1, 1)
-    assert held(store) == [(1, [1])]
-    seal(store)
-    store.prune("s", 1)
-    assert held(store) == []
-    assert store._decoded == {"s": {}}
+def test_no_more_is_kept_decoded_than_a_bound(
+    store: StateStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocktable, "_HELD_BYTES", 3 * 8)
+    for number in range(1, 6):
+        commit(store, number, number)
+    assert held(store) == [(1, [number]) for number in range(1, 6)]
+    assert len(store._bodies) == 3
 
 
 def test_a_new_state_starts_with_an_empty_epoch(store: StateStore) -> None:
@@ -175,23 +188,71 @@ def test_blocks_merge_by_level_while_open_and_all_when_closed(store: StateStore)
     for number in range(1, 5):
         commit(store, number, number)
     commit(store, 5, 5, dimensions='{"users": 2}')
-    assert store.mergeable("s", fan_in=5) == []
-    assert store.mergeable("s", fan_in=4) == [Mergeable(1, 0, (1, 2, 3, 4))]
-    assert store.replace([1, 2], states(12), 1)
-    assert store.mergeable("s", fan_in=3) == []
+    many = {"kind": "states", "limit_rows": 99}
+    assert store.groups("s", fan_in=5, **many) == []
+    assert store.groups("s", fan_in=4, **many) == [group(1, 2, 3, 4)]
+    assert store.replace(group(1, 2), merged(12))
+    assert store.groups("s", fan_in=3, **many) == []
     seal(store)
-    assert store.mergeable("s", fan_in=99) == [Mergeable(1, 1, (3, 4, 6))]
-    assert store.mergeable("t", fan_in=1) == []
+    assert store.groups("s", fan_in=99, **many) == [group(3, 4, 6, level=1, closed=True)]
+    assert store.groups("t", fan_in=1, **many) == []
+
+
+def test_a_group_has_a_bounded_number_of_rows(store: StateStore) -> None:
+    for number in range(1, 6):
+        commit(store, number, number)
+    seal(store)
+    (found,) = store.groups("s", "states", fan_in=2, limit_rows=3)
+    assert found.blocks == (1, 2, 3)
+
+
+def events(*micros: int) -> Part:
+    rows = pa.table({"event_time": pa.array(micros, pa.timestamp("us"))})
+    return events_part(("s", "t"), rows)
+
+
+def test_events_wait_once_for_all_their_states_and_are_joined(store: StateStore) -> None:
+    store.register(["t"])
+    for at in (5, 7, 9):
+        store.commit(MicroBatch(1, {"playback": {0: at}}, [events(at, at + 1)]))
+    assert store.crowds(fan_in=4) == []
+    (crowd,) = store.crowds(fan_in=3)
+    assert crowd == Crowd(0, (1, 2, 3), ("s", "t"))
+    together = pa.concat_tables(store.crowded(crowd))
+    assert store.put_together(crowd, events_part(crowd.states, together))
+    for state in ("s", "t"):
+        _, (block,) = store.snapshot(state, "playback")
+        assert (block.kind, block.rows.num_rows) == ("events", 6)
+    # The crowd is gone: joining it again changes nothing.
+    assert not store.put_together(crowd, events_part(crowd.states, together))
+    store.prune("s", 1)
+    assert store.snapshot("s", "playback")[1] == []
+    assert len(store.snapshot("t", "playback")[1]) == 1
+
+
+def test_blocks_without_an_event_in_a_time_range_are_left_out(store: StateStore) -> None:
+    for at in (10, 20, 30):
+        store.commit(MicroBatch(1, {"playback": {0: at}}, [events(at, at + 5)]))
+
+    def between(first: int | None, last: int | None) -> list[int]:
+        _, blocks = store.snapshot("s", "playback", first_us=first, last_us=last)
+        return [block.number for block in blocks]
+
+    assert between(None, None) == [1, 3, 5]
+    assert between(15, 20) == [1, 3]
+    assert between(16, 19) == []
+    assert between(26, None) == [5]
+    assert between(None, 10) == [1]
 
 
 def test_compaction_gives_way_to_pruning(store: StateStore) -> None:
     commit(store, 1, 1)
     commit(store, 2, 2)
-    (found,) = store.mergeable("s", fan_in=2)
+    (found,) = store.groups("s", "states", fan_in=2, limit_rows=99)
     seal(store)
     assert store.prune("s", 1) == 2
     assert store.tables(found.blocks) == []
-    assert not store.replace(found.blocks, states(3), 1)
+    assert not store.replace(found, merged(3))
     assert held(store) == []
 
 
@@ -320,7 +381,12 @@ def test_a_failed_commit_leaves_nothing(store: StateStore, path: Path) -> None:
     connection.close()
     with pytest.raises(StateError, match=r"no such table: windows\n.*Nothing of this step"):
         store.commit(
-            MicroBatch(1, {"playback": {0: 9}}, [("s", states(2))], windows=[Touched("v", T0)])
+            MicroBatch(
+                1,
+                {"playback": {0: 9}},
+                [Part(("s",), states(2), "states")],
+                windows=[Touched("v", T0)],
+            )
         )
     assert store.position("playback").next == {0: 1, 1: 0}
     assert held(store) == [(1, [1])]
@@ -329,9 +395,9 @@ def test_a_failed_commit_leaves_nothing(store: StateStore, path: Path) -> None:
 def test_a_damaged_block_is_named(store: StateStore, path: Path) -> None:
     commit(store, 1, 1)
     with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE blocks SET body = zeroblob(LENGTH(body))")
+        connection.execute("UPDATE bodies SET bytes = zeroblob(LENGTH(bytes))")
     connection.close()
-    with pytest.raises(StateError, match="state block 1 is damaged"):
+    with pytest.raises(StateError, match="state body 1 is damaged"):
         store.snapshot("s", "playback")
     # The file is not left inside a transaction.
     commit(store, 2, 2)
@@ -348,7 +414,7 @@ def test_a_newer_format_is_refused(path: Path) -> None:
 
 def test_another_file_is_refused(path: Path) -> None:
     path.write_bytes(b"no database at all, but long enough to look at" * 100)
-    with pytest.raises(StateError, match=r"not a database\n.*goes on from the lake"):
+    with pytest.raises(StateError, match=r"not a database\n.*playhead rebuild"):
         StateStore(path)
 
 

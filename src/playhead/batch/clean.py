@@ -26,7 +26,7 @@ REWRITTEN = "playhead.rewritten"
 _ATTEMPTS = 10
 _LAST = {"ingest_time": "TIMESTAMP 'infinity'"}
 _LAST_NUMBER = "9223372036854775807"
-_NEW, _REPEATS, _MET = "cleaning_new", "cleaning_repeats", "cleaning_met"
+_REPEATS, _MET = "cleaning_repeats", "cleaning_met"
 _PLACE = ("load_id", "partition", "offset")
 
 
@@ -170,13 +170,12 @@ class _Cleaning:
         if self._covered == self._target and not self._full:
             return report
         try:
-            self._make(_NEW, self._new_sql())
-            self._make(_REPEATS, _repeats_sql(f"(FROM {_NEW} WHERE NOT keyless)"))
+            self._make(_REPEATS, _repeats_sql(self._keyed))
             self._make(_MET, self._met_sql())
             written = self._write()
             return None if written.skipped else self._count(report)
         finally:
-            for name in (_NEW, _REPEATS, _MET):
+            for name in (_REPEATS, _MET):
                 self._con.execute(f"DROP TABLE IF EXISTS {name}")
 
     def _make(self, name: str, query: str) -> None:
@@ -192,12 +191,22 @@ class _Cleaning:
         return self._raw.scan()
 
     @property
-    def _uncovered(self) -> str:
-        """The condition for rows of the raw table that the clean one does not cover."""
+    def _new(self) -> str:
+        """The rows that the clean table does not cover.
+
+        Those of loads and those of epochs apart: statistics then rule out whole files of each.
+        """
+        loaded = f"load_id > {self._covered.load} AND load_id <= {self._target.load}"
+        sealed = f"epoch > {self._covered.epoch} AND epoch <= {self._target.epoch}"
         return (
-            f"((load_id > {self._covered.load} AND load_id <= {self._target.load})"
-            f" OR (epoch > {self._covered.epoch} AND epoch <= {self._target.epoch}))"
+            f"(FROM {self._rows} WHERE {loaded} UNION ALL "
+            f"FROM {self._rows} WHERE {sealed} AND NOT coalesce({loaded}, false))"
         )
+
+    @property
+    def _keyed(self) -> str:
+        """Those of the new rows that have their keys."""
+        return f"(FROM {self._new} WHERE NOT ({self._keyless}))"
 
     @property
     def _keyless(self) -> str:
@@ -207,23 +216,16 @@ class _Cleaning:
         """A 64-bit hash of the contract's fields: it only tells two sorts of repeats apart."""
         return f"hash({_columns(relation, tuple(self._contract.schema.names))})"
 
-    def _new_sql(self) -> str:
-        """What is needed of every new row to decide its fate."""
-        return f"""
-            SELECT {_columns("r", ("event_id", *RANK))}, {self._keyless} AS keyless,
-                {self._content("r")} AS content
-            FROM {self._rows} AS r WHERE {self._uncovered}
-        """
-
     def _met_sql(self) -> str:
         """New rows whose event the clean table has already, each with that row's place.
 
         Usually the older row stays; a new one `wins` if its rank is lower, as when a sealed
         epoch brings later what a load has brought, too.
         """
-        firsts = f"({_without(f'(FROM {_NEW} WHERE NOT keyless)', _REPEATS)})"
-        places = ", ".join(f"old.{identifier(c)} AS {identifier(f'old_{c}')}" for c in _PLACE)
         columns = ("event_id", "event_time", *RANK)
+        narrow = f"(SELECT {_columns('r', ('event_id', *RANK))} FROM {self._keyed} AS r)"
+        firsts = f"({_without(narrow, _REPEATS)})"
+        places = ", ".join(f"old.{identifier(c)} AS {identifier(f'old_{c}')}" for c in _PLACE)
         existing = f"{self._clean.scan(columns=columns)} AS old"
         return f"""
             SELECT new.event_id, {_columns("new", _PLACE)}, {places},
@@ -235,9 +237,8 @@ class _Cleaning:
     @property
     def _survivors(self) -> str:
         """The rows to add: new, with a key, first of their event, and not beaten by an old one."""
-        keyed = f"(FROM {self._rows} WHERE {self._uncovered} AND NOT ({self._keyless}))"
         lost = f"(FROM {_MET} WHERE NOT wins)"
-        return f"({_without(f'({_without(keyed, _REPEATS)})', lost)})"
+        return f"({_without(f'({_without(self._keyed, _REPEATS)})', lost)})"
 
     @property
     def _displaced(self) -> str:
@@ -246,7 +247,7 @@ class _Cleaning:
         return f"(SELECT {places} FROM {_MET} WHERE wins)"
 
     def _write(self) -> Written:
-        """Append, unless older rows give way: then the days that change are written anew."""
+        """Append, unless older rows give way: then the months that change are written anew."""
         run = int(self._clean.properties.get("playhead.cleaned", 0))
         properties = {
             **self._target.properties(),
@@ -257,32 +258,32 @@ class _Cleaning:
         def guard(current: Mapping[str, str]) -> bool:
             return int(current.get("playhead.cleaned", 0)) == run
 
-        query, days = f"FROM {self._survivors}", self._days_to_rewrite()
-        if not days and not self._full:
+        query, months = f"FROM {self._survivors}", self._months_to_rewrite()
+        if not months and not self._full:
             return self._lake.append(
                 self._clean.name, self._con, query, properties=properties, guard=guard
             )
-        if days:
-            stays = _without(self._clean.scan(partitions=days), self._displaced)
+        if months:
+            stays = _without(self._clean.scan(partitions=months), self._displaced)
             query = f"{query} UNION ALL BY NAME ({stays})"
         return self._lake.overwrite(
             self._clean.name,
             self._con,
             query,
-            partitions=days or None,
+            partitions=months or None,
             properties=properties,
             guard=guard,
         )
 
-    def _days_to_rewrite(self) -> list[date]:
-        """The days of all rows that come or go; empty if no row of the clean table gives way."""
+    def _months_to_rewrite(self) -> list[date]:
+        """The months of all rows that come or go; empty if no row of the clean table gives way."""
         if not self._one(f"SELECT count(*) FROM {_MET} WHERE wins")[0]:
             return []
         rows = self._con.execute(f"""
-            SELECT old_day FROM {_MET} WHERE wins
-            UNION SELECT event_time::DATE FROM {self._survivors}
+            SELECT date_trunc('month', old_day)::DATE FROM {_MET} WHERE wins
+            UNION SELECT date_trunc('month', event_time)::DATE FROM {self._survivors}
         """).fetchall()
-        return sorted(day for (day,) in rows)
+        return sorted(month for (month,) in rows)
 
     def _rewritten(self) -> str:
         rows = self._con.execute(f"SELECT DISTINCT old_day FROM {_MET} WHERE wins").fetchall()
@@ -291,7 +292,9 @@ class _Cleaning:
         return json.dumps(known, sort_keys=True)
 
     def _count(self, report: CleanReport) -> CleanReport:
-        rows, null_keys = self._one(f"SELECT count(*), count(*) FILTER (keyless) FROM {_NEW}")
+        rows, null_keys = self._one(
+            f"SELECT count(*), count(*) FILTER ({self._keyless}) FROM {self._new}"
+        )
         (repeats,) = self._one(f"SELECT count(*) FROM {_REPEATS}")
         lost, replaced = self._one(
             f"SELECT count(*) FILTER (NOT wins), count(*) FILTER (wins) FROM {_MET}"
@@ -310,15 +313,17 @@ class _Cleaning:
 
     def _count_same_content(self) -> int:
         """How many of the beaten rows equal the row that stays, field by field."""
-        days = self._con.execute(f"SELECT DISTINCT old_day FROM {_MET}").fetchall()
-        existing = self._clean.scan(partitions=[day for (day,) in days])
+        months = self._con.execute(
+            f"SELECT DISTINCT date_trunc('month', old_day)::DATE FROM {_MET}"
+        ).fetchall()
+        existing = self._clean.scan(partitions=[month for (month,) in months])
         columns = ("event_id", *RANK)
         (same,) = self._one(f"""
             WITH every AS (
-                SELECT {_columns("n", columns)}, content FROM {_NEW} AS n
+                SELECT {_columns("n", columns)}, {self._content("n")} AS content
+                FROM {self._keyed} AS n
                 SEMI JOIN (SELECT event_id FROM {_REPEATS} UNION SELECT event_id FROM {_MET})
                     USING (event_id)
-                WHERE NOT keyless
                 UNION ALL
                 SELECT {_columns("o", columns)}, {self._content("o")} AS content
                 FROM {existing} AS o SEMI JOIN (SELECT event_id FROM {_MET}) USING (event_id)
@@ -354,12 +359,15 @@ def _rank_sql(relation: str) -> str:
 
 
 def _repeats_sql(relation: str) -> str:
-    """The event id and place of every row of `relation` that an earlier row of it beats."""
+    """The event id and place of every row of `relation` that an earlier row of it beats.
+
+    Rows are compared where a hash of the id repeats: hashes take a fraction of the ids' memory.
+    """
     narrow = f"SELECT {_columns('r', ('event_id', *RANK))} FROM {relation} AS r"
-    several = f"SELECT event_id FROM {relation} AS r GROUP BY event_id HAVING count(*) > 1"
+    several = f"SELECT hash(event_id) AS h FROM {relation} AS r GROUP BY h HAVING count(*) > 1"
     return f"""
         SELECT event_id, {", ".join(map(identifier, _PLACE))}
-        FROM (SELECT * FROM ({narrow}) SEMI JOIN ({several}) USING (event_id))
+        FROM (SELECT * FROM ({narrow}) AS n SEMI JOIN ({several}) ON hash(n.event_id) = h)
         QUALIFY row_number() OVER (PARTITION BY event_id ORDER BY {_order_sql()}) > 1
     """
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 from playhead.batch.sqltext import identifier
 from playhead.errors import LakeConflictError
 from playhead.lake import Lake, dimension_table
+from playhead.lake.tables import clean_name
 
 __all__ = [
     "PAIR_RATINGS",
@@ -33,6 +34,8 @@ PAIR_RATINGS = pa.schema(
 """The derived dimension `pair_ratings`: what each user thinks of each title that they rated."""
 
 _ATTEMPTS = 10
+_MADE_OF = "playhead.made-of"
+_NO_RATINGS = "(SELECT NULL::VARCHAR AS user_id, NULL::VARCHAR AS movie_id, NULL::INT AS rating)"
 
 
 @dataclass(frozen=True)
@@ -96,18 +99,20 @@ def replace_dimension(
 
 
 def rebuild_pair_ratings(lake: Lake, con: duckdb.DuckDBPyConnection) -> int:
-    """Make `dim.pair_ratings` from `clean.rating` and give its version.
+    """Make `dim.pair_ratings` from `clean.rating`, unless it is, and give its version.
 
     `avg_rating` is the exact mean of a pair's ratings, rounded half up (away from zero) to four
     places in integers; NULL in the absurd case that it outgrows DECIMAL(9,4).
     """
-    table = "clean.rating"
-    if lake.exists(table):
-        relation = lake.scan(table, columns=("user_id", "movie_id", "rating"))
-    else:
-        relation = (
-            "(SELECT NULL::VARCHAR AS user_id, NULL::VARCHAR AS movie_id, NULL::INT AS rating)"
-        )
+    source = clean_name("rating")
+    made_of, relation = "nothing", _NO_RATINGS
+    if lake.exists(source):
+        ratings = lake.snapshot(source)
+        made_of = f"{source} {ratings.id}"
+        relation = ratings.scan(columns=("user_id", "movie_id", "rating"))
+    table = dimension_table("pair_ratings", PAIR_RATINGS).name
+    if lake.exists(table) and lake.properties(table).get(_MADE_OF) == made_of:
+        return dimension_version(lake, "pair_ratings")
     return replace_dimension(
         lake,
         con,
@@ -127,6 +132,7 @@ def rebuild_pair_ratings(lake: Lake, con: duckdb.DuckDBPyConnection) -> int:
             ratings
         FROM scaled
     """,
+        properties={_MADE_OF: made_of},
     ).version
 
 

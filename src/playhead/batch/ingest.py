@@ -15,6 +15,7 @@ from typing import Literal
 import duckdb
 import pyarrow as pa
 
+from playhead import disk
 from playhead.batch import quality
 from playhead.batch.clean import LoadedRows, clean_topic
 from playhead.batch.dimensions import replace_dimension
@@ -127,7 +128,10 @@ class Ingest:
             done = replace(done, error=error)
         except (duckdb.Error, OSError) as error:
             reason = str(error).splitlines()[0]
-            done = replace(done, error=LoadError(f"{source.name}: cannot be loaded: {reason}"))
+            failed = LoadError(
+                f"{source.name}: cannot be loaded: {reason}", hint=disk.advice(error)
+            )
+            done = replace(done, error=failed)
         logger.info("%s: %s", source.name, done.status)
         return replace(done, seconds=self.clock.monotonic() - started)
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 from rich.table import Table
 
 from playhead.batch.sqltext import identifier
+from playhead.batch.stage import content_sql
 from playhead.batch.values import date_field
 from playhead.contracts import Contract
 from playhead.lake import QUALITY_REPORT, Lake
@@ -109,14 +110,15 @@ def measure(
         if any(check.needs == name for check in taken)
     )
     rejected = "coalesce(_faults[1].kind = 'structure', false)"
+    readable = f"(SELECT * FROM {staged} WHERE NOT {rejected})"
     values = (
-        con.execute(f"""
-        SELECT {", ".join(check.sql for check in taken)}
-        FROM (SELECT * FROM {staged} WHERE NOT {rejected}) AS row {joins}
-    """).fetchone()
+        con.execute(
+            f"SELECT {', '.join(check.sql for check in taken)} FROM {readable} AS row {joins}"
+        ).fetchone()
         or ()
     )
     found = {(c.metric, c.column): int(v) for c, v in zip(taken, values, strict=True)}
+    found |= _duplicates(con, contract, readable)
     faults = con.execute(f"""
         SELECT fault.kind, fault.column, count(*)
         FROM (SELECT unnest(_faults) AS fault FROM {staged} WHERE _faults IS NOT NULL)
@@ -216,8 +218,6 @@ def _checks(contract: Contract) -> list[_Check]:
     names = contract.schema.names
     checks = [
         _Check("rows", None, "count(*)"),
-        _Check("full_row_duplicates", None, "count(*) - count(DISTINCT _hash)"),
-        _Check("key_duplicates", None, _key_duplicates(contract)),
     ]
     by_source = {f.source: f for f in reversed(contract.fields) if f.source is not None}
     for source, field in by_source.items():
@@ -259,18 +259,36 @@ def _cross_checks(contract: Contract, names: Sequence[str]) -> list[_Check]:
     return checks
 
 
+def _duplicates(
+    con: duckdb.DuckDBPyConnection, contract: Contract, readable: str
+) -> dict[tuple[str, str | None], int]:
+    """Full rows and keys that repeat; both are looked for where a hash of the key repeats.
+
+    Rows that are equal have equal keys, and so have equal hashes; few others have.
+    """
+    key = identifier(contract.key[0])
+    row = con.execute(f"""
+        SELECT count(*) - count(DISTINCT {content_sql(contract)}), {_key_duplicates(contract)}
+        FROM {readable} AS row SEMI JOIN (
+            SELECT hash({key}) AS repeated FROM {readable} GROUP BY repeated HAVING count(*) > 1
+        ) ON hash(row.{key}) = repeated
+    """).fetchone()
+    full, keys = row or (0, 0)
+    return {("full_row_duplicates", None): int(full), ("key_duplicates", None): int(keys)}
+
+
 def _key_duplicates(contract: Contract) -> str:
     (key,) = contract.key
     column = f"row.{identifier(key)}"
     if contract.kind == "topic":
-        column = f"CASE WHEN {column} <> 'row-' || row._hash THEN {column} END"
+        column = f"CASE WHEN row._hash IS NULL THEN {column} END"
     return f"count({column}) - count(DISTINCT {column})"
 
 
 def _missing(contract: Contract, name: str) -> str:
     column = f"row.{identifier(name)}"
     if contract.kind == "topic" and name in contract.key:
-        return f"count(*) FILTER ({column} = 'row-' || row._hash)"
+        return "count(row._hash)"
     return f"count(*) - count({column})"
 
 

@@ -7,15 +7,16 @@ and `_raw` (a rejected record's own text).
 """
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 import duckdb
 
 from playhead.batch.rows import Progress, Reader, Rows, damaged, source_columns
 from playhead.batch.sources import Source
-from playhead.batch.sqltext import identifier, literal
+from playhead.batch.sqltext import identifier, literal, type_sql
 from playhead.batch.textfiles import CsvReader, JsonReader
+from playhead.batch.values import typed_name
 from playhead.contracts import Contract
 
 __all__ = ["Progress", "Rows", "open_rows", "source_columns"]
@@ -65,7 +66,8 @@ class _ParquetReader(Reader):
         rows.unknown = self._check(self._source.name, tuple(self._types))
         counts = self._row_counts(con)
         rows.read = sum(counts)
-        rows.sql = self._relation(counts)
+        rows.typed = frozenset(name for name in self._columns if self._is_typed(name))
+        rows.sql = self._relation(counts, rows.typed)
 
     def close(self, con: duckdb.DuckDBPyConnection) -> None:
         """DuckDB opens and closes the files by itself."""
@@ -86,9 +88,16 @@ class _ParquetReader(Reader):
         counts = dict(con.execute(sql).fetchall())
         return [counts[str(part)] for part in self._source.parts]
 
-    def _relation(self, counts: list[int]) -> str:
+    def _is_typed(self, name: str) -> bool:
+        """Whether a column already has the one type that the contract gives its values."""
+        wanted = {type_sql(f.type) for f in self._contract.fields if f.source == name}
+        kind = self._types.get(name, "").replace(",", ", ")
+        return kind != "VARCHAR" and wanted == {kind}
+
+    def _relation(self, counts: list[int], typed: Collection[str]) -> str:
         """Records are numbered on from part to part."""
-        values = ", ".join(self._value(name) for name in self._columns)
+        natives = [f"file.{identifier(name)} AS {typed_name(name)}" for name in sorted(typed)]
+        values = ", ".join([*(self._value(name) for name in self._columns), *natives])
         befores = itertools.accumulate(counts, initial=0)
         parts = ", ".join(
             f"({literal(str(part))}, {literal(self._source.part_name(part))}, {before})"

@@ -1,27 +1,36 @@
-"""The batch layer: every view's states, by day, recomputed from the cleaned events in the lake.
+"""The batch layer: every view's states, computed from the cleaned events in the lake.
 
-A state table holds one row per day, group and tag, in partitions of a month. A run recomputes
-the days that changed since the table's own coverage, and says in the same snapshot how far it
-now reaches.
+A state table holds rows per bucket of history, group and tag; several rows of one group are
+merged when they are read. A run adds the states of events that the table does not cover, makes
+buckets anew that lost an event or gathered many small files, and says in the same snapshot how
+far the table now reaches. States that need the same events are computed from one reading of them.
 """
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import date
 
 import duckdb
 import pyarrow as pa
 
+from playhead.batch.buckets import (
+    bucket_of,
+    bucket_sql,
+    in_buckets,
+    stretches,
+)
 from playhead.batch.clean import rewritten_days
+from playhead.batch.widening import EVENT_DAY, Widening, alike
 from playhead.errors import LakeConflictError
-from playhead.lake import Lake, Partition, Snapshot
+from playhead.lake import Draft, Lake, Partition, Snapshot
 from playhead.lake.tables import clean_name, dimension_name
 from playhead.views import View
 from playhead.views.leaf import BATCH_DAY, Leaf
 from playhead.views.naming import state_name
-from playhead.views.rows import wide_sql
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +39,10 @@ LOAD = "playhead.load"
 DIMENSIONS = "playhead.dimensions"
 VERSION = "playhead.version"
 NAMESPACE = "state"
+
+_SMALL_FILE_BYTES = 8 << 20
+_SMALL_FILES = 16
+_WIDE = "batch_events"
 
 
 @dataclass(frozen=True)
@@ -51,6 +64,11 @@ class StateCoverage:
             json.loads(properties[DIMENSIONS]),
         )
 
+    def is_behind(self, other: "StateCoverage") -> bool:
+        """Whether the other one knows of an epoch, a load or a dimension that this one does not."""
+        newer = (other.dimensions.get(n, 0) > version for n, version in self.dimensions.items())
+        return self.epoch < other.epoch or self.load < other.load or any(newer)
+
     def properties(self) -> dict[str, str]:
         """The same as table properties."""
         return {
@@ -67,7 +85,7 @@ class ViewRun:
     Attributes:
         status: "recomputed", "up to date", or "waits" for dimensions that are not loaded.
         reason: why all days were recomputed, or what the view waits for; else empty.
-        days: days recomputed, over all states of the view.
+        days: days whose events were read, over all states of the view.
         rows: state rows written.
     """
 
@@ -102,6 +120,50 @@ class _Inputs:
                     self.versions[name] = int(snapshot.properties[VERSION])
 
 
+@dataclass(frozen=True)
+class _Reading:
+    """Events of a topic that meet one of several conditions, no two of which an event meets."""
+
+    topic: str
+    conditions: tuple[str, ...] = ("true",)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is to be done for one state.
+
+    Attributes:
+        was, now: the table's coverage before and after; None before the first run.
+        reason: why all of history is read; else empty.
+        buckets: those to make anew, if some are; then new events of other buckets are in them.
+    """
+
+    view: View
+    leaf: Leaf
+    was: StateCoverage | None
+    now: StateCoverage
+    reason: str = ""
+    buckets: tuple[date, ...] = ()
+
+    @property
+    def table(self) -> str:
+        return state_table(self.view, self.leaf)
+
+    @property
+    def replaced(self) -> tuple[date, ...] | None:
+        """The partitions that the new rows replace (a bucket is in that of its first day)."""
+        return None if self.reason else self.buckets
+
+    @property
+    def reads(self) -> "_Reading":
+        """The events to compute from."""
+        if self.reason or self.was is None:
+            return _Reading(self.leaf.topic)
+        if self.buckets:
+            return _Reading(self.leaf.topic, (in_buckets(self.leaf, self.buckets),))
+        return _Reading(self.leaf.topic, _uncovered(self.was))
+
+
 class Recomputer:
     """Brings state tables up to date with the cleaned tables, which have to exist.
 
@@ -112,6 +174,7 @@ class Recomputer:
     def __init__(self, lake: Lake, connection: duckdb.DuckDBPyConnection) -> None:
         self._lake = lake
         self._connection = connection
+        self._counted: dict[tuple[str, int | None, tuple[str, ...]], dict[date, int]] = {}
 
     def run(
         self,
@@ -121,47 +184,42 @@ class Recomputer:
         full: bool = False,
         on_view: Callable[[ViewRun], None] | None = None,
     ) -> list[ViewRun]:
-        """Recompute what changed.
+        """Compute what changed.
 
         Args:
             views: views to bring up to date; tables of others (and of older texts) are dropped.
             epoch: an epoch up to which the cleaned tables hold everything; what they hold
                 beyond it is counted and covered, too.
-            full: recompute every day, whether it changed or not.
+            full: make every state anew, whether it changed or not.
 
         Raises:
             LakeConflictError: another batch run wrote the same states first.
         """
         views = list(views)
         inputs = _Inputs(self._lake, views)
-        runs = []
-        for view in views:
-            run = self._view(view, inputs, epoch, full=full)
-            runs.append(run)
+        missing = {v.name: sorted(needed_dimensions(v) - set(inputs.versions)) for v in views}
+        tasks = [
+            task
+            for view in views
+            if not missing[view.name]
+            for leaf in view.leaves
+            if (task := self._plan(view, leaf, inputs, epoch, full=full)) is not None
+        ]
+        done = {task.table: made for task, made in self._compute_all(tasks, inputs)}
+        reasons = {task.table: task.reason for task in tasks}
+        runs = [_view_run(view, missing[view.name], done, reasons) for view in views]
+        for run in runs:
             if on_view:
                 on_view(run)
         self._drop_others(views)
         return runs
 
-    def _view(self, view: View, inputs: _Inputs, epoch: int, *, full: bool) -> ViewRun:
-        if missing := sorted(needed_dimensions(view) - set(inputs.versions)):
-            return ViewRun(view.name, "waits", f"{', '.join(missing)} not loaded")
-        done = [self._leaf(view, leaf, inputs, epoch, full=full) for leaf in view.leaves]
-        made = [one for one in done if one is not None]
-        return ViewRun(
-            view.name,
-            "recomputed" if made else "up to date",
-            next((reason for _, _, reason in made if reason), ""),
-            sum(days for days, _, _ in made),
-            sum(rows for _, rows, _ in made),
-        )
+    # -- what there is to do -------------------------------------------------------------
 
-    # -- one state -----------------------------------------------------------------------
-
-    def _leaf(
+    def _plan(
         self, view: View, leaf: Leaf, inputs: _Inputs, epoch: int, *, full: bool
-    ) -> tuple[int, int, str] | None:
-        """Bring one state up to date; (days, rows, why all days), or None if it was."""
+    ) -> _Task | None:
+        """What brings one state up to date; None if it is, but for its coverage."""
         table, events = state_table(view, leaf), inputs.events[leaf.topic]
         self._create(table, leaf, inputs)
         was = StateCoverage.of(self._lake.properties(table))
@@ -171,34 +229,49 @@ class Recomputer:
             int(events.properties.get(LOAD, 0)),
             {name: version for name, version in inputs.versions.items() if name in used},
         )
+        if was is not None and now.is_behind(was):
+            self._check_current(table, events, was, now)
+            now = replace(now, epoch=max(now.epoch, was.epoch))
         reason = self._why_all(was, now, full=full)
-        days = None if reason or was is None else self._changed(events, was)
-        if was is not None and days == []:
+        if reason or was is None:
+            return _Task(view, leaf, was, now, reason)
+        new = self._changed(events, was) if self._has_more(events, was) else []
+        lost = rewritten_days(events.properties, epoch=was.epoch, load=was.load)
+        if not new and not lost:
             if was != now:
                 self._cover(table, was, now)
             return None
-        written, count = self._write(table, leaf, inputs, days, was, now)
-        return count, written, reason
+        touched = sorted({bucket_of(leaf, day) for day in lost.union(new)})
+        anew = bool(lost) or self._is_scattered(table, touched)
+        return _Task(view, leaf, was, now, buckets=tuple(touched) if anew else ())
 
     def _create(self, table: str, leaf: Leaf, inputs: _Inputs) -> None:
         if self._lake.exists(table):
             return
-        with _dimension_views(self._connection, leaf, inputs):
-            query = self._partial(leaf, f"(FROM {inputs.events[leaf.topic].scan()} LIMIT 0)")
+        widening = Widening((leaf,))
+        nothing = f"(FROM {inputs.events[leaf.topic].scan(partitions=[])} LIMIT 0)"
+        with self._dimensions((leaf,), inputs):
+            query = _partial(leaf, f"({widening.sql(nothing)})")
             schema = self._connection.execute(query).to_arrow_table().schema
         optional = pa.schema([pa.field(f.name, f.type) for f in schema])
         self._lake.create(
             table, optional, partition=Partition(BATCH_DAY, "month"), sort=(BATCH_DAY,)
         )
 
-    def _partial(self, leaf: Leaf, source: str) -> str:
-        """The leaf's partial plan over a relation of cleaned events, by day."""
-        columns = tuple(dict.fromkeys([*leaf.event_columns, "event_time"]))
-        wide = wide_sql(leaf.topic, columns, leaf.lookups, source=source)
-        return leaf.partial(source=f"({wide})", extra="CAST(event_time AS DATE)")
+    def _check_current(
+        self, table: str, events: Snapshot, was: StateCoverage, now: StateCoverage
+    ) -> None:
+        """Tell a state that a later run covered from one whose epochs were of other topics only.
+
+        Raises:
+            LakeConflictError: a later run read newer events or dimensions than this one has.
+        """
+        same_epoch = replace(now, epoch=was.epoch)
+        if same_epoch.is_behind(was) or self._lake.snapshot(events.name).id != events.id:
+            raise _conflict(table)
 
     def _why_all(self, was: StateCoverage | None, now: StateCoverage, *, full: bool) -> str:
-        """Why every day has to be recomputed; empty if only changed days have to."""
+        """Why all of history has to be read; empty if only new events have to."""
         if was is None:
             return "new or changed view"
         changed = [n for n, v in now.dimensions.items() if was.dimensions.get(n) != v]
@@ -206,20 +279,38 @@ class Recomputer:
             return f"{', '.join(sorted(changed))} changed"
         return "asked for" if full else ""
 
+    def _has_more(self, events: Snapshot, was: StateCoverage) -> bool:
+        """Whether the cleaned table says that it holds epochs or loads beyond the coverage."""
+        reach = int(events.properties.get(EPOCH, 0)), int(events.properties.get(LOAD, 0))
+        return reach[0] > was.epoch or reach[1] > was.load
+
     def _changed(self, events: Snapshot, was: StateCoverage) -> list[date]:
-        """Days with cleaned events of epochs or loads that the state does not cover, and days
-        that lost an event to another day since.
+        """Days of cleaned events of epochs or loads that the state does not cover."""
+        return sorted(self._days(events, _uncovered(was)))
+
+    def _days(self, events: Snapshot, conditions: tuple[str, ...]) -> dict[date, int]:
+        """How many events that meet the conditions each day has, if any.
+
+        A query for each condition lets DuckDB pass over files whose statistics rule it out.
         """
-        scan = events.scan(columns=["event_time", "epoch", "load_id"])
-        rows = self._connection.execute(
-            f"SELECT DISTINCT CAST(event_time AS DATE) AS day FROM {scan} "
-            f"WHERE epoch > {was.epoch} OR load_id > {was.load}"
-        ).fetchall()
-        lost = rewritten_days(events.properties, epoch=was.epoch, load=was.load)
-        return sorted({day for (day,) in rows} | lost)
+        key = (events.name, events.id, conditions)
+        if key not in self._counted:
+            scan = events.scan(columns=["event_time", "epoch", "load_id"])
+            parts = " UNION ALL ".join(f"(FROM {scan} WHERE {c})" for c in conditions)
+            rows = self._connection.execute(
+                f"SELECT CAST(event_time AS DATE) AS day, count(*) FROM ({parts}) GROUP BY day"
+            ).fetchall()
+            self._counted[key] = dict(rows)
+        return self._counted[key]
+
+    def _is_scattered(self, table: str, buckets: Sequence[date]) -> bool:
+        """Whether one of the buckets gathered so many small files that it is worth a new one."""
+        small = [f for f in self._lake.snapshot(table).files if f.bytes < _SMALL_FILE_BYTES]
+        counts = Counter(file.partition for file in small)
+        return any(counts[bucket] >= _SMALL_FILES for bucket in buckets)
 
     def _cover(self, table: str, was: StateCoverage, now: StateCoverage) -> None:
-        """Note that the state covers more, though none of its days changed."""
+        """Note that the state covers more, though no event of its topic came."""
         nothing = f"SELECT CAST(NULL AS DATE) AS {BATCH_DAY} WHERE FALSE"
         written = self._lake.append(
             table, self._connection, nothing, properties=now.properties(), guard=_covers(was)
@@ -227,46 +318,76 @@ class Recomputer:
         if written.skipped:
             raise _conflict(table)
 
-    def _write(
+    # -- doing it ------------------------------------------------------------------------
+
+    def _compute_all(
+        self, tasks: Sequence[_Task], inputs: _Inputs
+    ) -> Iterator[tuple[_Task, tuple[int, int]]]:
+        """Compute and commit every state; (days read, rows written) of each."""
+        groups: dict[_Reading, list[_Task]] = {}
+        for task in tasks:
+            groups.setdefault(task.reads, []).append(task)
+        for reading, group in groups.items():
+            events = inputs.events[reading.topic]
+            days = self._days(events, reading.conditions)
+            condition = " OR ".join(f"({one})" for one in reading.conditions)
+            for widening in alike([task.leaf for task in group]):
+                together = [task for task in group if task.leaf in widening.leaves]
+                with self._dimensions(widening.leaves, inputs), ExitStack() as drafts:
+                    into = {
+                        task.table: drafts.enter_context(self._lake.draft(task.table))
+                        for task in together
+                    }
+                    for stretch in stretches(days):
+                        source = stretch.scan(events, condition)
+                        self._add(widening, together, source, into)
+                    for task in together:
+                        rows = self._write(task, into[task.table])
+                        yield task, (len(days), rows)
+
+    def _add(
         self,
-        table: str,
-        leaf: Leaf,
-        inputs: _Inputs,
-        days: list[date] | None,
-        was: StateCoverage | None,
-        now: StateCoverage,
-    ) -> tuple[int, int]:
-        """Write the states of `days` (None: all); (rows written, days recomputed)."""
-        months = None if days is None else sorted({day.replace(day=1) for day in days})
-        with _dimension_views(self._connection, leaf, inputs):
-            fresh = self._partial(leaf, inputs.events[leaf.topic].scan(partitions=days))
-            written = self._lake.overwrite(
-                table,
-                self._connection,
-                fresh if days is None else self._with_other_days(table, fresh, days, months or ()),
-                partitions=months,
-                properties=now.properties(),
-                guard=_covers(was),
-            )
+        widening: Widening,
+        tasks: Sequence[_Task],
+        source: str,
+        into: Mapping[str, Draft],
+    ) -> None:
+        """Compute the states of one stretch of history; what several need is widened once."""
+        wide = f"({widening.sql(source)})"
+        if len(tasks) > 1:
+            self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {_WIDE} AS FROM {wide}")
+        try:
+            for task in tasks:
+                states = _partial(task.leaf, wide if len(tasks) == 1 else _WIDE)
+                into[task.table].add(self._connection, states)
+        finally:
+            self._connection.execute(f"DROP TABLE IF EXISTS {_WIDE}")
+
+    def _write(self, task: _Task, draft: Draft) -> int:
+        """Commit the states of one leaf, with its coverage; the rows written."""
+        written = self._lake.publish(
+            task.table,
+            draft,
+            partitions=task.replaced,
+            properties=task.now.properties(),
+            guard=_covers(task.was),
+        )
         if written.skipped:
-            raise _conflict(table)
-        return written.rows, len(days) if days is not None else self._count_days(table)
+            raise _conflict(task.table)
+        return written.rows
 
-    def _count_days(self, table: str) -> int:
-        scan = self._lake.scan(table, columns=[BATCH_DAY])
-        found = self._connection.execute(
-            f"SELECT COUNT(DISTINCT {BATCH_DAY}) FROM {scan}"
-        ).fetchone()
-        return int(found[0]) if found else 0
-
-    def _with_other_days(
-        self, table: str, fresh: str, days: Sequence[date], months: Sequence[date]
-    ) -> str:
-        """Fresh states of some days, and those of the other days of their months as they are."""
-        marks = ", ".join(f"DATE '{day}'" for day in days)
-        kept = f"FROM {self._lake.scan(table, partitions=months)} "
-        kept += f"WHERE {BATCH_DAY} NOT IN ({marks})"
-        return f"(SELECT * {kept}) UNION ALL BY NAME ({fresh})"
+    @contextmanager
+    def _dimensions(self, leaves: Sequence[Leaf], inputs: _Inputs) -> Iterator[None]:
+        """Make the leaves' dimensions readable by name in the session."""
+        names = {k.dimension for leaf in leaves for k in leaf.lookups}
+        for name in names:
+            scan = inputs.dimensions[name].scan()
+            self._connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS FROM {scan}")
+        try:
+            yield
+        finally:
+            for name in names:
+                self._connection.execute(f"DROP VIEW {name}")
 
     def _drop_others(self, views: Sequence[View]) -> None:
         """Drop the states of views that are gone or have another text now."""
@@ -275,6 +396,37 @@ class Recomputer:
             if table not in wanted:
                 logger.info("dropping %s: no view keeps it", table)
                 self._lake.drop(table)
+
+
+def _partial(leaf: Leaf, wide: str) -> str:
+    """The leaf's partial plan over a widened relation, by bucket."""
+    return leaf.partial(source=wide, extra=bucket_sql(leaf, EVENT_DAY))
+
+
+def _uncovered(was: StateCoverage) -> tuple[str, str]:
+    """Conditions for cleaned events that a table of this coverage has not counted."""
+    return (
+        f"load_id > {was.load}",
+        f"epoch > {was.epoch} AND NOT coalesce(load_id > {was.load}, false)",
+    )
+
+
+def _view_run(
+    view: View,
+    missing: Sequence[str],
+    done: Mapping[str, tuple[int, int]],
+    reasons: Mapping[str, str],
+) -> ViewRun:
+    if missing:
+        return ViewRun(view.name, "waits", f"{', '.join(missing)} not loaded")
+    tables = [table for leaf in view.leaves if (table := state_table(view, leaf)) in done]
+    return ViewRun(
+        view.name,
+        "recomputed" if tables else "up to date",
+        next((reasons[table] for table in tables if reasons[table]), ""),
+        sum(done[table][0] for table in tables),
+        sum(done[table][1] for table in tables),
+    )
 
 
 def needed_dimensions(view: View) -> set[str]:
@@ -292,19 +444,3 @@ def _conflict(table: str) -> LakeConflictError:
     return LakeConflictError(
         f"{table}: another batch run covered it first", hint="Run `playhead batch` again."
     )
-
-
-class _dimension_views:  # noqa: N801 - reads as a word in `with`
-    """Makes a leaf's dimensions readable by name in a session."""
-
-    def __init__(self, connection: duckdb.DuckDBPyConnection, leaf: Leaf, inputs: _Inputs) -> None:
-        self._connection = connection
-        self._scans = {k.dimension: inputs.dimensions[k.dimension].scan() for k in leaf.lookups}
-
-    def __enter__(self) -> None:
-        for name, scan in self._scans.items():
-            self._connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS FROM {scan}")
-
-    def __exit__(self, *_: object) -> None:
-        for name in self._scans:
-            self._connection.execute(f"DROP VIEW {name}")

@@ -167,10 +167,10 @@ class Recorder:
         """Rows of a topic's raw table, as they once came, duplicates included."""
         days = self._period.days
         wanted = [
-            day
-            for day in snapshot.partitions
-            if (days.since is None or day >= days.since)
-            and (days.until is None or day < days.until)
+            month
+            for month in snapshot.partitions
+            if (days.since is None or month >= days.since.replace(day=1))
+            and (days.until is None or month < days.until)
         ]
         scan = snapshot.scan(partitions=wanted)
         within = self._period.sql("event_time")

@@ -30,11 +30,14 @@ class Rows:
     """The rows of one table's files.
 
     `sql` stands in a FROM clause and can be read once; `unknown` are columns of the files that the
-    contract does not have; `read` counts the records read so far, rejected ones included.
+    contract does not have; `read` counts the records read so far, rejected ones included. The
+    columns `typed` have the contract's own types in the files: their values stand in `sql` as they
+    are, too, under `typed_name`.
     """
 
     sql: str = ""
     unknown: tuple[str, ...] = ()
+    typed: frozenset[str] = frozenset()
     read: int = 0
     failure: LoadError | None = field(default=None, repr=False)
 

@@ -1,11 +1,11 @@
 """From rows of text to typed rows: every value checked against its contract, every fault named.
 
-The staged rows have the contract's fields, and `_file`, `_line`, `_record`, `_hash` (MD5 of the
-row's content), `_faults` (NULL, or a list of column, kind and reason) and `_raw` (a faulty row's
-own text, or its values as JSON).
+The staged rows have the contract's fields, and `_file`, `_line`, `_record`, `_hash` (`content_sql`;
+for a topic only of rows that came without an id, which get one from it), `_faults` (NULL, or a
+list of column, kind and reason) and `_raw` (a faulty row's own text, or its values as JSON).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -15,11 +15,18 @@ import duckdb
 from playhead.batch.readers import Progress, open_rows, source_columns
 from playhead.batch.sources import Source
 from playhead.batch.sqltext import identifier, literal
-from playhead.batch.values import date_field, faults_sql, text_name, value_sql
+from playhead.batch.values import (
+    date_field,
+    faults_sql,
+    text_name,
+    text_sql,
+    typed_name,
+    value_sql,
+)
 from playhead.contracts import Contract, event_time_of
 from playhead.errors import LoadError
 
-__all__ = ["DateRange", "Staged", "stage", "staged_sql"]
+__all__ = ["DateRange", "Staged", "content_sql", "stage", "staged_sql"]
 
 
 @dataclass(frozen=True)
@@ -82,7 +89,7 @@ def stage(
     path = folder / f"{contract.name}.parquet"
     before = source.fingerprint()
     with open_rows(source, contract, con, ignore_unknown=ignore_unknown, progress=progress) as rows:
-        query = staged_sql(contract, rows.sql, days)
+        query = staged_sql(contract, rows.sql, days, rows.typed)
         con.execute(f"COPY ({query}) TO {literal(str(path))} (FORMAT parquet, COMPRESSION lz4)")
     if source.fingerprint() != before:
         raise LoadError(
@@ -92,31 +99,41 @@ def stage(
     return Staged(path, rows.read, rows.unknown)
 
 
-def staged_sql(contract: Contract, rows: str, days: DateRange) -> str:
+def staged_sql(contract: Contract, rows: str, days: DateRange, typed: Collection[str] = ()) -> str:
     """The typed rows of `rows` (see `playhead.batch.readers`) within the days."""
-    texts = ", ".join(
-        f"{identifier(name)} AS {text_name(name)}" for name in source_columns(contract)
+    given = ", ".join(
+        typed_name(name) if name in typed else f"{identifier(name)} AS {text_name(name)}"
+        for name in source_columns(contract)
     )
-    typed = ", ".join(f"{value_sql(f)} AS {identifier(f.name)}" for f in contract.fields)
+    values = ", ".join(f"{value_sql(f, typed)} AS {identifier(f.name)}" for f in contract.fields)
     dated = date_field(contract)
     within = "true" if dated is None else days.sql(identifier(dated.name))
     return f"""
-        WITH texts AS (SELECT {texts}, _file, _line, _record, _reject, _raw FROM {rows}),
-        typed AS (SELECT *, {typed} FROM texts),
-        judged AS (SELECT *, {faults_sql(contract)} AS _faults FROM typed WHERE {within}),
-        hashed AS (SELECT * REPLACE ({_raw_sql(contract)} AS _raw) FROM judged),
+        WITH given AS (SELECT {given}, _file, _line, _record, _reject, _raw FROM {rows}),
+        typed AS (SELECT *, {values} FROM given),
+        judged AS (SELECT *, {faults_sql(contract, typed)} AS _faults FROM typed WHERE {within}),
+        hashed AS (SELECT * REPLACE ({_raw_sql(contract, typed)} AS _raw) FROM judged),
         told_apart AS (SELECT *, {_hash_sql(contract)} AS _hash FROM hashed)
         {_identified_sql(contract)}
     """
 
 
-def _raw_sql(contract: Contract) -> str:
+def _raw_sql(contract: Contract, typed: Collection[str]) -> str:
     """What a faulty row looked like: its own text, or its values as JSON."""
-    values = ", ".join(f"{literal(name)}: {text_name(name)}" for name in source_columns(contract))
+    values = ", ".join(
+        f"{literal(name)}: {text_sql(name, typed)}" for name in source_columns(contract)
+    )
     return f"CASE WHEN _faults IS NOT NULL THEN coalesce(_raw, to_json({{{values}}})::VARCHAR) END"
 
 
 def _hash_sql(contract: Contract) -> str:
+    content = content_sql(contract)
+    if contract.kind == "dimension":
+        return content
+    return f"CASE WHEN event_id IS NULL THEN {content} END"
+
+
+def content_sql(contract: Contract) -> str:
     """MD5 of a row's content: of the typed values, so that every format of a row meets."""
     values = ", ".join(
         f"coalesce({identifier(f.name)}::VARCHAR, chr(30))"

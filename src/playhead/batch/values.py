@@ -3,14 +3,17 @@
 Everything here is SQL: an expression over the text of a source column, or over the typed fields.
 """
 
+from collections.abc import Collection
+
 import pyarrow as pa
 
 from playhead.batch.sqltext import identifier, literal, type_sql
 from playhead.contracts import Contract, Field
 
-__all__ = ["date_field", "faults_sql", "text_name", "value_sql"]
+__all__ = ["date_field", "faults_sql", "text_name", "text_sql", "typed_name", "value_sql"]
 
 _SHOWN_CHARACTERS = 60
+_SANE = "{} BETWEEN TIMESTAMP '0001-01-01' AND TIMESTAMP '9999-12-31 23:59:59.999999'"
 _WHOLE_NUMBER = r"\s*[+-]?[0-9]+(\.0*)?\s*"
 
 
@@ -26,15 +29,28 @@ def text_name(source: str) -> str:
     return identifier(f"text of {source}")
 
 
-def value_sql(field: Field) -> str:
+def typed_name(source: str) -> str:
+    """The quoted name under which a source column's own values stand, if they need no reading."""
+    return identifier(f"typed {source}")
+
+
+def text_sql(source: str, typed: Collection[str] = ()) -> str:
+    """SQL of a source column's text; `typed` columns have values, whose text is seldom needed."""
+    return f"{typed_name(source)}::VARCHAR" if source in typed else text_name(source)
+
+
+def value_sql(field: Field, typed: Collection[str] = ()) -> str:
     """The typed value of a field's text; NULL where the text has no such value.
 
     Integers may be written with a zero fraction (`3.0`); decimals with more digits than the scale
     are rounded half up; a date may have a time of day of zero; a time with a zone becomes UTC.
+    A column among `typed` gives its values as they are.
     """
     if field.source is None:
         constant = literal(field.values[0]) if len(field.values) == 1 and field.required else "NULL"
         return f"{constant}::{type_sql(field.type)}"
+    if field.source in typed:
+        return _within_calendar_sql(field.type, typed_name(field.source))
     text = text_name(field.source)
     if pa.types.is_string(field.type):
         return text
@@ -49,44 +65,57 @@ def value_sql(field: Field) -> str:
     if pa.types.is_decimal(field.type):
         return _number_sql(text, type_sql(field.type))
     time = f"(TRY_CAST({text} AS TIMESTAMPTZ) AT TIME ZONE 'UTC')"
-    sane = f"{time} BETWEEN TIMESTAMP '0001-01-01' AND TIMESTAMP '9999-12-31 23:59:59.999999'"
     if pa.types.is_date(field.type):
-        return f"CASE WHEN {sane} AND {time} = date_trunc('day', {time}) THEN {time}::DATE END"
-    return f"CASE WHEN {sane} THEN {time} END"
+        whole = f"{time} = date_trunc('day', {time})"
+        return f"CASE WHEN {_SANE.format(time)} AND {whole} THEN {time}::DATE END"
+    return _within_calendar_sql(field.type, time)
 
 
-def faults_sql(contract: Contract) -> str:
+def _within_calendar_sql(kind: pa.DataType, value: str) -> str:
+    """A value; NULL for a time outside the years 1 to 9999, which Arrow and Python do not share."""
+    if pa.types.is_date(kind):
+        sane = f"{value} BETWEEN DATE '0001-01-01' AND DATE '9999-12-31'"
+    elif pa.types.is_timestamp(kind):
+        sane = _SANE.format(value)
+    else:
+        return value
+    return f"CASE WHEN {sane} THEN {value} END"
+
+
+def faults_sql(contract: Contract, typed: Collection[str] = ()) -> str:
     """What is wrong with a row: a list of (column, kind, reason), or NULL where nothing is.
 
     The kinds are `structure`, `type`, `enum` and `missing`.
     """
     checks = [("_reject IS NOT NULL", _fault_sql("", "structure", "_reject"))]
     for field in contract.fields:
-        checks += _checks(contract, field)
+        checks += _checks(contract, field, typed)
     wrong = " OR ".join(f"({condition})" for condition, _ in checks)
     named = ", ".join(f"CASE WHEN {condition} THEN {fault} END" for condition, fault in checks)
     return f"CASE WHEN {wrong} THEN list_filter([{named}], fault -> fault IS NOT NULL) END"
 
 
-def _checks(contract: Contract, field: Field) -> list[tuple[str, str]]:
+def _checks(contract: Contract, field: Field, typed: Collection[str]) -> list[tuple[str, str]]:
     """Pairs of a condition that is true for a faulty row, and the fault."""
     if field.source is None:
         return []
-    text, value = text_name(field.source), identifier(field.name)
+    text, value = text_sql(field.source, typed), identifier(field.name)
+    given = typed_name(field.source) if field.source in typed else text
     checks = []
     if not pa.types.is_string(field.type):
-        fault = _fault_sql(field.source, "type", _quoting(field, _type_reason_sql(field, text)))
-        checks.append((f"{text} IS NOT NULL AND {value} IS NULL", fault))
+        reason = _quoting(field, text, _type_reason_sql(field, text))
+        fault = _fault_sql(field.source, "type", reason)
+        checks.append((f"{given} IS NOT NULL AND {value} IS NULL", fault))
     if field.values:
         allowed = ", ".join(literal(v) for v in field.values)
-        reason = _quoting(field, literal(f"is none of {', '.join(field.values)}"))
+        reason = _quoting(field, text, literal(f"is none of {', '.join(field.values)}"))
         checks.append((f"{value} NOT IN ({allowed})", _fault_sql(field.source, "enum", reason)))
     if field == date_field(contract):
         reason = literal(f"{field.source} is empty, and an event needs a time")
-        checks.append((f"{text} IS NULL", _fault_sql(field.source, "missing", reason)))
+        checks.append((f"{given} IS NULL", _fault_sql(field.source, "missing", reason)))
     elif field.required and field.name not in {*contract.not_null, *contract.key}:
         reason = literal(f"{field.source} is empty")
-        checks.append((f"{text} IS NULL", _fault_sql(field.source, "missing", reason)))
+        checks.append((f"{given} IS NULL", _fault_sql(field.source, "missing", reason)))
     return [(f"_reject IS NULL AND {condition}", fault) for condition, fault in checks]
 
 
@@ -96,9 +125,9 @@ def _fault_sql(column: str, kind: str, reason: str) -> str:
     )
 
 
-def _quoting(field: Field, reason: str) -> str:
+def _quoting(field: Field, text: str, reason: str) -> str:
     source = field.source or field.name
-    shown = f"left({text_name(source)}, {_SHOWN_CHARACTERS})"
+    shown = f"left({text}, {_SHOWN_CHARACTERS})"
     return f"concat({literal(source)}, ' ''', {shown}, ''' ', {reason})"
 
 

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from playhead import __version__
-from playhead.cli import answers, describing, layers, loading, replaying, trials
+from playhead import __version__, disk
+from playhead.cli import answers, describing, layers, loading, operations, replaying, trials
 from playhead.cli.invocation import DEFAULT_WORKSPACE, DebugOption, Invocation, WorkspaceOption
 from playhead.cli.signals import INTERRUPTED
 from playhead.cli.terminal import configure_logging, fail, fail_unexpectedly
@@ -24,7 +24,15 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (loading.app, layers.app, replaying.app, answers.app, describing.app, trials.app):
+for group in (
+    loading.app,
+    layers.app,
+    replaying.app,
+    answers.app,
+    describing.app,
+    operations.app,
+    trials.app,
+):
     app.add_typer(group)
 
 
@@ -76,7 +84,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             _leave_closed_pipe()
         if invocation.interrupts.came:
             sys.exit(INTERRUPTED)
-        fail_unexpectedly(error, debug=invocation.debug)
+        advice = disk.advice(error)
+        if advice is None:
+            fail_unexpectedly(error, debug=invocation.debug)
+        else:
+            told = str(error).strip().splitlines()[0]
+            fail(PlayheadError(told, hint=advice), debug=invocation.debug)
     sys.exit(1)
 
 

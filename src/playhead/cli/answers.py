@@ -2,6 +2,7 @@
 
 import sys
 import time
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,15 +12,15 @@ from playhead.cli.invocation import Invocation, command
 from playhead.cli.terminal import note, stdout, waiting, warn
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     import pyarrow as pa
 
-    from playhead.assemble import Workspace
     from playhead.serving import Answer, Coverage
 
 app = typer.Typer()
 PANEL = "Answers"
+_TIMES = ["%Y-%m-%d", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S"]
 
 
 @command(
@@ -57,13 +58,25 @@ def query(
 @command(
     app,
     panel=PANEL,
-    examples=["playhead show monthly_active_users", "playhead show device_quality --format json"],
+    examples=[
+        "playhead show monthly_active_users",
+        "playhead show device_quality --format json",
+        "playhead show engagement_health --since '2025-06-01 18:00' --until 2025-06-02",
+    ],
 )
 def show(
     invocation: Invocation,
     view: Annotated[str, typer.Argument(metavar="VIEW", help="The view's name.")],
     format: FormatOption = Format.TABLE,  # noqa: A002
     limit: LimitOption = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(formats=_TIMES, metavar="TIME", help="Only windows from this time on (UTC)."),
+    ] = None,
+    until: Annotated[
+        datetime | None,
+        typer.Option(formats=_TIMES, metavar="TIME", help="Only windows before this time (UTC)."),
+    ] = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Show it anew again and again, until Ctrl-C.")
     ] = False,
@@ -76,16 +89,16 @@ def show(
         raise typer.BadParameter("--watch draws a table on a terminal, and nothing else.")
     with invocation.open() as workspace:
         if watch:
-            _watch(workspace, view, limit, every)
+            _watch(lambda: workspace.view(view, since=since, until=until), limit, every)
             return
         with waiting(f"merging {view}"):
-            answer = workspace.view(view)
+            answer = workspace.view(view, since=since, until=until)
         _warn_of(answer.coverage)
         write(_in_order(answer), format, limit=limit)
         note(_made_of(answer))
 
 
-def _watch(workspace: "Workspace", name: str, limit: int | None, every: float) -> None:
+def _watch(ask: "Callable[[], Answer]", limit: int | None, every: float) -> None:
     from rich.console import Group
     from rich.live import Live
     from rich.text import Text
@@ -95,7 +108,7 @@ def _watch(workspace: "Workspace", name: str, limit: int | None, every: float) -
     console = stdout()
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
-            answer = workspace.view(name)
+            answer = ask()
             table = _in_order(answer)
             # Frame, heading and the two lines below take seven lines of the screen.
             rows = min(limit or table.num_rows, table.num_rows, max(console.height - 7, 1))

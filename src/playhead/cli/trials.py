@@ -55,7 +55,7 @@ def demo(
 def bench(
     invocation: Invocation,
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="speed or batch.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="speed, batch, load or generate.")],
 ) -> None:
     """Measure a layer against its peers; only in a checkout of the source.
 

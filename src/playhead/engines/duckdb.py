@@ -7,6 +7,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
+from playhead import disk
 from playhead.engines.base import Engine
 from playhead.errors import EngineError
 from playhead.views.leaf import Leaf
@@ -81,7 +82,7 @@ class DuckDBEngine(Engine):
                     hint="A number outgrew its type: CAST it to a wider DECIMAL in the view.",
                 ) from error
             except duckdb.Error as error:
-                raise EngineError(f"{what}: {error}") from error
+                raise EngineError(f"{what}: {error}", hint=disk.advice(error)) from error
 
     @contextmanager
     def _registered(self, relations: Mapping[str, pa.Table]) -> Iterator[None]:

@@ -3,7 +3,7 @@
 import sqlite3
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -110,20 +110,47 @@ class Catalog:
         )
         (topic_id,) = connection.execute("SELECT last_insert_rowid()").fetchone()
         _insert_version(connection, topic_id, 1, schema)
+        empty = Head(0, 0, 0)
         connection.executemany(
-            "INSERT INTO heads VALUES (?, ?, 0, 0, 0)",
-            [(topic_id, partition) for partition in range(partitions)],
+            "INSERT INTO heads VALUES (?, ?, 0, 0, 0, ?)",
+            [(topic_id, p, empty.seal(topic_id, p)) for p in range(partitions)],
         )
 
 
 def read_heads(connection: sqlite3.Connection, topic_id: int) -> dict[int, Head]:
-    """What each partition holds, by partition."""
+    """What each partition holds, by partition.
+
+    Raises:
+        CorruptBlockError: a row fails its checksum.
+    """
     rows = connection.execute(
-        "SELECT partition, start_offset, end_offset, ingest_us FROM heads"
+        "SELECT partition, start_offset, end_offset, ingest_us, crc32 FROM heads"
         " WHERE topic_id = ? ORDER BY partition",
         (topic_id,),
     )
-    return {partition: Head(start, end, ingest_us) for partition, start, end, ingest_us in rows}
+    heads = {}
+    for partition, start, end, ingest_us, crc32 in rows:
+        head = heads[partition] = Head(start, end, ingest_us)
+        if head.seal(topic_id, partition) != crc32:
+            path = connection.execute("PRAGMA database_list").fetchone()[2]
+            raise CorruptBlockError(
+                f"The event log {path} is damaged: topic number {topic_id}, partition {partition},"
+                " the row that says what it holds fails its checksum.",
+                hint="Restore the file from a backup.",
+            )
+    return heads
+
+
+def write_heads(connection: sqlite3.Connection, topic_id: int, heads: Mapping[int, Head]) -> None:
+    """Replace what some partitions hold."""
+    connection.executemany(
+        "UPDATE heads SET start_offset = ?, end_offset = ?, ingest_us = ?, crc32 = ?"
+        " WHERE topic_id = ? AND partition = ?",
+        [
+            (*astuple(head), head.seal(topic_id, partition), topic_id, partition)
+            for partition, head in heads.items()
+        ],
+    )
 
 
 def read_commits(connection: sqlite3.Connection, topic_id: int) -> dict[str, dict[int, int]]:

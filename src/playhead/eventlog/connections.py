@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
+from playhead import disk, mirror
 from playhead.errors import (
     CorruptBlockError,
     EventLogError,
@@ -20,7 +21,7 @@ from playhead.errors import (
     WorkspaceError,
 )
 
-FORMAT = 1
+FORMAT = 2
 _APPLICATION_ID = 0x50484C47  # "PHLG"
 
 # Large pages keep the chains of pages that hold a block short.
@@ -29,7 +30,7 @@ _WAL_PAGES = 2_048
 _WAL_KEPT_BYTES = 64 << 20
 _CACHE_KIB = 16_384
 
-_TABLES = """
+TABLES = """
 CREATE TABLE topics (
     topic_id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
@@ -48,6 +49,7 @@ CREATE TABLE heads (
     start_offset INTEGER NOT NULL,
     end_offset INTEGER NOT NULL,
     ingest_us INTEGER NOT NULL,
+    crc32 INTEGER NOT NULL,
     PRIMARY KEY (topic_id, partition)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE blocks (
@@ -71,6 +73,10 @@ CREATE TABLE commits (
     PRIMARY KEY (topic_id, group_name, partition)
 ) STRICT, WITHOUT ROWID;
 """
+
+# Heads change with every append and carry a checksum in their rows instead.
+UNMIRRORED = ("heads", "blocks")
+BACKUP = "Restore the file from a backup; `playhead verify` says what else is damaged."
 
 
 class Connections:
@@ -129,7 +135,7 @@ class Connections:
         try:
             yield connection
         except sqlite3.Error as error:
-            connection.close()
+            self._let_go(connection, error)
             raise self.explain(error) from error
         except BaseException:
             _roll_back(connection)
@@ -147,10 +153,10 @@ class Connections:
     def explain(self, error: sqlite3.Error, place: str = "") -> PlayheadError:
         """What SQLite's error means for the event log; `place` is what was being read."""
         code = getattr(error, "sqlite_errorcode", None) or 0
-        if code & 0xFF == sqlite3.SQLITE_FULL or code == sqlite3.SQLITE_IOERR_SHMSIZE:
+        if disk.is_full(error) or (disk.is_unexplained(error) and disk.is_used_up(self._path)):
             return LogFullError(
                 f"The event log {self._path} has no space left ({error}); nothing was kept.",
-                hint="Free some disk space, or shorten its retention; then try again.",
+                hint=f"{disk.FULL} A shorter retention keeps the event log smaller.",
             )
         if code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return self._busy()
@@ -159,9 +165,16 @@ class Connections:
         if code & 0xFF == sqlite3.SQLITE_CORRUPT:
             return CorruptBlockError(
                 f"The event log {self._path} is damaged{place and f' at {place}'}: {error}.",
-                hint="Restore the file from a backup.",
+                hint=BACKUP,
             )
-        return EventLogError(f"The event log {self._path} failed: {error}.")
+        if "no such table" in str(error) or "malformed" in str(error):
+            return CorruptBlockError(
+                f"The event log {self._path} is damaged{place and f' at {place}'}: {error}.",
+                hint=BACKUP,
+            )
+        return EventLogError(
+            f"The event log {self._path} failed: {error}.", hint=disk.advice(error)
+        )
 
     def _busy(self) -> LogBusyError:
         return LogBusyError(
@@ -182,6 +195,19 @@ class Connections:
             return self._idle.pop()
         except IndexError:
             return self._connect()
+
+    def _let_go(self, connection: sqlite3.Connection, error: sqlite3.Error) -> None:
+        """Close a connection that failed; if only space was lacking, keep it.
+
+        With its last connection the write-ahead log's files go, and a full disk takes no new ones:
+        nobody could even read.
+        """
+        if disk.is_full(error):
+            with suppress(sqlite3.Error):
+                _roll_back(connection)
+                self._give_back(connection)
+                return
+        connection.close()
 
     def _give_back(self, connection: sqlite3.Connection) -> None:
         self._idle.append(connection)
@@ -209,7 +235,7 @@ class Connections:
         except sqlite3.Error as error:
             raise WorkspaceError(
                 f"The event log {self._path} cannot be opened: {error}.",
-                hint="Check that its folder exists and may be written to.",
+                hint="Does its folder exist, may this user write to it, and is there space?",
             ) from error
         try:
             _configure(connection)
@@ -221,6 +247,10 @@ class Connections:
     def _prepare(self, connection: sqlite3.Connection) -> None:
         connection.execute("BEGIN")
         made = self._check_format(connection)
+        if made and (wrong := self.damage(connection)):
+            raise CorruptBlockError(
+                f"The event log {self._path} is damaged: {'; '.join(wrong)}.", hint=BACKUP
+            )
         connection.execute("COMMIT")
         if not made:
             self._create(connection)
@@ -234,8 +264,9 @@ class Connections:
         connection.execute("BEGIN IMMEDIATE")
         # Another process may have been first.
         if not self._check_format(connection):
-            for statement in _TABLES.split(";"):
+            for statement in TABLES.split(";"):
                 connection.execute(statement)
+            mirror.create(connection, without=UNMIRRORED)
             connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {FORMAT}")
         connection.execute("COMMIT")
@@ -250,12 +281,31 @@ class Connections:
                 f" up to {FORMAT}.",
                 hint="Use the Playhead that wrote it, or a newer one.",
             )
+        if application == _APPLICATION_ID and version < FORMAT:
+            raise WorkspaceError(
+                f"The event log {self._path} has format {version}, of an older Playhead; this one"
+                f" reads format {FORMAT}.",
+                hint="Make a new workspace and load the data again.",
+            )
         if application == _APPLICATION_ID:
             return True
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if tables or application:
             raise self._foreign()
         return False
+
+    def damage(self, connection: sqlite3.Connection) -> list[str]:
+        """What is wrong with the small tables, in words. Needs a transaction."""
+        wrong = mirror.missing_bytes(self._path)
+        wrong = wrong or mirror.schema_differences(connection, TABLES, without=UNMIRRORED)
+        if wrong:
+            return wrong
+        wrong = mirror.differences(connection)
+        lost = connection.execute(
+            "SELECT name FROM topics WHERE partitions <>"
+            " (SELECT count(*) FROM heads WHERE heads.topic_id = topics.topic_id)"
+        )
+        return wrong + [f"heads of partitions of topic {name} are missing" for (name,) in lost]
 
     def _foreign(self) -> WorkspaceError:
         return WorkspaceError(
@@ -269,8 +319,8 @@ class Connections:
         while True:
             try:
                 connection.execute("PRAGMA journal_mode = WAL")
-            except sqlite3.OperationalError:
-                if time.monotonic() > deadline:
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)
             else:

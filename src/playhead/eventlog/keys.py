@@ -15,7 +15,7 @@ a column is hashed eight bytes at a time across all its rows. Not a cryptographi
 chooses ids on purpose can make two of them meet.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,13 +55,14 @@ def hash_strings(column: pa.Array | pa.ChunkedArray, seed: int = 0) -> _Hashes:
     Raises:
         EventLogError: the column holds no strings.
     """
-    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
-    hashes = np.empty(len(column), dtype=np.uint64)
-    start = 0
-    for chunk in chunks:
-        _hash_chunk(chunk, np.uint64(seed), hashes[start : start + len(chunk)])
-        start += len(chunk)
+    hashes: _Hashes = _hashes(column, (seed,))[0]
     return hashes
+
+
+def hash_pairs(column: pa.Array | pa.ChunkedArray) -> tuple[_Hashes, _Hashes]:
+    """The hashes of each string under seeds 0 and 1, which make a 128-bit hash; see above."""
+    first, second = _hashes(column, (0, 1))
+    return first, second
 
 
 def partition_of(column: pa.Array | pa.ChunkedArray, partitions: int) -> npt.NDArray[np.int32]:
@@ -77,21 +78,32 @@ def partition_of(column: pa.Array | pa.ChunkedArray, partitions: int) -> npt.NDA
     return (hash_strings(column) % np.uint64(partitions)).astype(np.int32)
 
 
-def _hash_chunk(chunk: pa.Array, seed: np.uint64, out: _Hashes) -> None:
+def _hashes(column: pa.Array | pa.ChunkedArray, seeds: Sequence[int]) -> _Hashes:
+    """uint64, shape (len(seeds), len(column))."""
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    hashes = np.empty((len(seeds), len(column)), dtype=np.uint64)
+    start = 0
+    for chunk in chunks:
+        _hash_chunk(chunk, seeds, hashes[:, start : start + len(chunk)])
+        start += len(chunk)
+    return hashes
+
+
+def _hash_chunk(chunk: pa.Array, seeds: Sequence[int], out: _Hashes) -> None:
     if pa.types.is_dictionary(chunk.type):
-        _hash_dictionary(chunk, seed, out)
+        _hash_dictionary(chunk, seeds, out)
     elif pa.types.is_null(chunk.type):
         out[:] = NULL_HASH
     else:
-        _hash_plain(_plain(chunk), seed, out)
+        _hash_plain(_plain(chunk), seeds, out)
 
 
-def _hash_dictionary(chunk: pa.DictionaryArray, seed: np.uint64, out: _Hashes) -> None:
+def _hash_dictionary(chunk: pa.DictionaryArray, seeds: Sequence[int], out: _Hashes) -> None:
     # One more entry at the end, for the rows without an index.
-    of_entry = np.full(len(chunk.dictionary) + 1, NULL_HASH, dtype=np.uint64)
-    _hash_chunk(chunk.dictionary, seed, of_entry[:-1])
+    of_entry = np.full((len(seeds), len(chunk.dictionary) + 1), NULL_HASH, dtype=np.uint64)
+    _hash_chunk(chunk.dictionary, seeds, of_entry[:, :-1])
     indices = chunk.indices.cast(pa.int64()).fill_null(len(chunk.dictionary))
-    np.take(of_entry, indices.to_numpy(), out=out)
+    np.take(of_entry, indices.to_numpy(), axis=1, out=out)
 
 
 def _plain(chunk: pa.Array) -> pa.Array:
@@ -109,13 +121,13 @@ def _plain(chunk: pa.Array) -> pa.Array:
     )
 
 
-def _hash_plain(strings: pa.Array, seed: np.uint64, out: _Hashes) -> None:
+def _hash_plain(strings: pa.Array, seeds: Sequence[int], out: _Hashes) -> None:
     offsets, data = _buffers(strings)
     for low in range(0, len(strings), _ROWS_AT_ONCE):
         bounds = offsets[low : low + _ROWS_AT_ONCE + 1].astype(np.int64)
-        _hash_rows(data, bounds[:-1], np.diff(bounds), seed, out[low : low + _ROWS_AT_ONCE])
+        _hash_rows(data, bounds[:-1], np.diff(bounds), seeds, out[:, low : low + _ROWS_AT_ONCE])
     if strings.null_count:
-        out[strings.is_null().to_numpy(zero_copy_only=False)] = NULL_HASH
+        out[:, strings.is_null().to_numpy(zero_copy_only=False)] = NULL_HASH
 
 
 def _buffers(strings: pa.Array) -> tuple[npt.NDArray[Any], npt.NDArray[np.uint8]]:
@@ -138,24 +150,30 @@ def _hash_rows(
     data: npt.NDArray[np.uint8],
     starts: _Integers,
     lengths: _Integers,
-    seed: np.uint64,
+    seeds: Sequence[int],
     out: _Hashes,
 ) -> None:
-    """Hash the strings at data[starts : starts + lengths] into `out`, shape (n,) each."""
-    base = _mix(np.array([seed]) + _GOLDEN)
-    out[:] = _mix(lengths.astype(np.uint64) ^ base)
+    """Hash the n strings at data[starts : starts + lengths] into `out`, shape (len(seeds), n)."""
+    bases = [_mix(np.array([seed], dtype=np.uint64) + _GOLDEN) for seed in seeds]
+    for hashes, base in zip(out, bases, strict=True):
+        hashes[:] = _mix(lengths.astype(np.uint64) ^ base)
     for k in range(_WORDS_BY_ROW):
         rows = np.flatnonzero(lengths > 8 * k)
         if len(rows) == 0:
             break
-        key = _key(base, np.array([k]))
-        if len(rows) == len(lengths):
-            out += _mix(_words(data, starts + 8 * k, lengths - 8 * k) ^ key)
-        else:
-            out[rows] += _mix(_words(data, starts[rows] + 8 * k, lengths[rows] - 8 * k) ^ key)
-    for rows, sums in _tails(data, starts, lengths, base):
-        out[rows] += sums
-    out[:] = _mix(out)
+        whole = len(rows) == len(lengths)
+        at, left = (starts, lengths) if whole else (starts[rows], lengths[rows])
+        words = _words(data, at + 8 * k, left - 8 * k)
+        for hashes, base in zip(out, bases, strict=True):
+            mixed = _mix(words ^ _key(base, np.array([k])))
+            if whole:
+                hashes += mixed
+            else:
+                hashes[rows] += mixed
+    for hashes, base in zip(out, bases, strict=True):
+        for rows, sums in _tails(data, starts, lengths, base):
+            hashes[rows] += sums
+        hashes[:] = _mix(hashes)
 
 
 def _tails(

@@ -1,6 +1,8 @@
 """Which offsets of a partition may be read, committed and deleted, whoever stores the events."""
 
 import logging
+import struct
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -11,6 +13,7 @@ from playhead.eventlog.base import Kept
 logger = logging.getLogger(__name__)
 
 _EPOCH = datetime(1970, 1, 1)
+_HEAD = struct.Struct("<5q")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,11 @@ class Head:
     start_offset: int
     end_offset: int
     ingest_us: int
+
+    def seal(self, topic_id: int, partition: int) -> int:
+        """The checksum of a partition's head."""
+        values = (topic_id, partition, self.start_offset, self.end_offset, self.ingest_us)
+        return zlib.crc32(_HEAD.pack(*values))
 
 
 def microseconds(time: datetime) -> int:

@@ -5,7 +5,7 @@ import sqlite3
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from playhead.eventlog.catalog import (
     read_commits,
     read_heads,
     write_commits,
+    write_heads,
 )
 from playhead.eventlog.connections import Connections
 from playhead.eventlog.offsets import (
@@ -251,10 +252,11 @@ class SqliteEventLog(EventLog):
             for partition, head in heads.items()
             if ends[partition] > head.end_offset
         ]
-        connection.executemany(
-            "UPDATE heads SET end_offset = ?, ingest_us = ? WHERE topic_id = ? AND partition = ?",
-            [(part.end_offset, ingest_us, known.topic_id, part.partition) for part in appended],
-        )
+        grown = {
+            part.partition: Head(heads[part.partition].start_offset, part.end_offset, ingest_us)
+            for part in appended
+        }
+        write_heads(connection, known.topic_id, grown)
         return appended
 
     def _fetch(
@@ -327,9 +329,8 @@ class SqliteEventLog(EventLog):
             connection.execute(
                 "DELETE FROM blocks WHERE first_offset < ? AND topic_id = ? AND partition = ?", at
             )
-            connection.execute(
-                "UPDATE heads SET start_offset = ? WHERE topic_id = ? AND partition = ?", at
-            )
+            head = read_heads(connection, known.topic_id)[partition]
+            write_heads(connection, known.topic_id, {partition: replace(head, start_offset=end)})
             return end - start
 
     def _shrink(self) -> None:
@@ -358,7 +359,8 @@ class SqliteEventLog(EventLog):
         return CorruptBlockError(
             f"The event log {self._path} is damaged: {place}, {what} is missing or fails its"
             " checksum.",
-            hint="Restore the file from a backup, or read on behind the damage.",
+            hint="Run `playhead rebuild --all`: what the lake holds too is mended from it. Or"
+            " restore the file from a backup.",
         )
 
 

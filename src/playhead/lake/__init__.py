@@ -1,5 +1,6 @@
 """Iceberg tables on local disk: the truth that every other store can be rebuilt from."""
 
+from playhead.lake.draft import Draft
 from playhead.lake.lake import Guard, Lake
 from playhead.lake.schema import Partition
 from playhead.lake.snapshot import LakeFile, Snapshot, Written
@@ -15,6 +16,7 @@ from playhead.lake.tables import (
 __all__ = [
     "QUALITY_QUARANTINE",
     "QUALITY_REPORT",
+    "Draft",
     "Guard",
     "Lake",
     "LakeFile",

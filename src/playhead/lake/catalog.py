@@ -19,16 +19,22 @@ from pyiceberg.exceptions import (
 )
 from pyiceberg.io import PY_IO_IMPL
 from pyiceberg.table import CommitTableResponse, Table
+from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.update import TableRequirement, TableUpdate
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 
-from playhead.errors import LakeConflictError, LakeError
+from playhead import disk, mirror
+from playhead.errors import LakeConflictError, LakeError, WorkspaceError
+from playhead.lake.checksums import REBUILD, Checksum, Checksums, file_crc32
 from playhead.lake.schema import checked_name
-from playhead.lake.storage import LocalIO, local_path, make_folder
+from playhead.lake.storage import CATALOG, LocalIO, local_path, make_folder
 
 logger = logging.getLogger(__name__)
 
 CATALOG_NAME = "playhead"
+FORMAT = 2
+BACKUP = "Run `playhead rebuild --all`: it makes the catalog anew from the tables' own files."
+_SET_CHECKSUM = "INSERT OR REPLACE INTO checksums VALUES (?, ?, ?)"
 BUSY_TIMEOUT_S = 30
 
 
@@ -40,18 +46,75 @@ class Catalog(SqlCatalog):
     would let a change of properties slip in between.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, found: bool = False) -> None:
+        """Open the catalog under `root`, making it if there are no tables yet.
+
+        Args:
+            found: make it although there are tables, which the caller names to it.
+        """
         self.path = root / "catalog.db"
         self.warehouse = root / "warehouse"
+        self._parsed: dict[str, Table] = {}
         make_folder(self.warehouse)
+        self.checksums = Checksums(self.path)
+        if not found:
+            self._check_presence()
         with self.explained():
             _use_write_ahead_log(self.path)
             super().__init__(
                 CATALOG_NAME,
                 uri=f"sqlite:///{self.path}?timeout={BUSY_TIMEOUT_S}",
                 warehouse=str(self.warehouse),
-                **{PY_IO_IMPL: f"{LocalIO.__module__}.{LocalIO.__name__}"},
+                **{
+                    PY_IO_IMPL: f"{LocalIO.__module__}.{LocalIO.__name__}",
+                    CATALOG: str(self.path),
+                },
             )
+            self._mirror()
+        if wrong := self.damage():
+            raise LakeError(f"the catalog {self.path} is damaged: {'; '.join(wrong)}", hint=BACKUP)
+
+    def _check_presence(self) -> None:
+        """Refuse to take tables without their catalog for a new, empty lake."""
+        if self.path.exists() and self.path.stat().st_size:
+            return
+        found = next(self.warehouse.glob("*/*/metadata/*.metadata.json"), None)
+        if found is not None:
+            what = "is empty" if self.path.exists() else "is missing"
+            raise LakeError(
+                f"the catalog {self.path} {what}, but the lake has tables, such as {found}",
+                hint=BACKUP,
+            )
+
+    def _mirror(self) -> None:
+        """Give the catalog's tables copies, and checksums a place; both may be there."""
+        with closing(sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S)) as connection:
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            if version > FORMAT:
+                raise WorkspaceError(
+                    f"{self.path} has format {version}, and this Playhead knows {FORMAT}",
+                    hint="Use the newer Playhead that wrote it.",
+                )
+            if version < FORMAT:
+                connection.execute("BEGIN IMMEDIATE")
+                self.checksums.create(connection)
+                mirror.create(connection, without=("checksums",))
+                mirror.stamp(connection)
+                connection.execute(f"PRAGMA user_version = {FORMAT}")
+                connection.commit()
+
+    def damage(self) -> list[str]:
+        """What is wrong with the catalog's rows, in words; empty if they are sound."""
+        if short := mirror.missing_bytes(self.path):
+            return short
+        with self.explained(), closing(sqlite3.connect(self.path)) as connection:
+            connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}")
+            connection.execute("BEGIN")
+            present = {"iceberg_tables", "iceberg_namespace_properties"}
+            lost = sorted(present - set(mirror.mirrored(connection)))
+            if lost or not mirror.is_stamped(connection):
+                return [f"table {name} is missing" for name in lost] or ["its definitions"]
+            return mirror.differences(connection)
 
     def create_tables(self) -> None:
         """The catalog's own two tables; another process may be creating them too."""
@@ -101,18 +164,40 @@ class Catalog(SqlCatalog):
         checked_name(name)
         with self.explained():
             try:
-                return self.load_table(name)
+                return self._loaded(name)
             except NoSuchTableError as error:
                 raise LakeError(
                     f"the lake has no table {name}",
                     hint=f"It has {', '.join(self.names()) or 'no tables yet'}.",
                 ) from error
+            except LakeError as error:
+                raise LakeError(f"{name}: {error.message}", hint=error.hint) from error
             except (OSError, ValueError, ValidationError) as error:
                 raise LakeError(
                     f"{name}: the table's metadata {self.metadata_file(name)} "
                     f"cannot be read: {error}",
-                    hint="Was it deleted, or the workspace moved? Restore it from a backup.",
+                    hint=f"Was it deleted, or the workspace moved? {REBUILD}",
                 ) from error
+
+    def _loaded(self, name: str) -> Table:
+        """The table of its current metadata file, which never changes: it is parsed once."""
+        location, known = self.metadata_file(name), self._parsed.get(name)
+        if known is None or location is None or known.metadata_location != location:
+            table = self.load_table(name)
+            self._parsed[name] = known = self._copy(table)
+        return self._copy(known)
+
+    def _copy(self, table: Table) -> Table:
+        """Another object of the same table: a commit changes it, and its files are its own."""
+        io = LocalIO(table.io.properties)
+        return Table(table.name(), table.metadata, table.metadata_location, io, self)
+
+    def note_checksum(self, name: str) -> None:
+        """Take up the checksum of a new table's first metadata file."""
+        path = self.metadata_file(name)
+        if path is not None:
+            size = Path(path).stat().st_size
+            self.checksums.set({path: Checksum(size, file_crc32(path))})
 
     def commit_table(
         self,
@@ -132,13 +217,13 @@ class Catalog(SqlCatalog):
         location = staged.metadata_location
         if staged.metadata != table.metadata:
             self._write_metadata(staged.metadata, table.io, location)
-            self._swap(table, location)
+            self._swap(table, staged.metadata, location)
         return CommitTableResponse(
             metadata=staged.metadata,
             metadata_location=location,  # type: ignore[call-arg]
         )
 
-    def _swap(self, table: Table, location: str) -> None:
+    def _swap(self, table: Table, metadata: TableMetadata, location: str) -> None:
         namespace, name = table.name()
         statement = (
             sa.update(IcebergTables)
@@ -154,6 +239,17 @@ class Catalog(SqlCatalog):
             result = cast("sa.CursorResult[tuple[()]]", connection.execute(statement))
             if result.rowcount < 1:
                 raise LakeConflictError(f"{_name(table)}: another writer committed first")
+            if isinstance(table.io, LocalIO):
+                rows = [(p, known.bytes, known.crc32) for p, known in table.io.written.items()]
+                connection.exec_driver_sql(_SET_CHECKSUM, rows)
+                kept = {entry.metadata_file for entry in metadata.metadata_log}
+                gone = [
+                    (local_path(entry.metadata_file),)
+                    for entry in table.metadata.metadata_log
+                    if entry.metadata_file not in kept
+                ]
+                if gone:
+                    connection.exec_driver_sql("DELETE FROM checksums WHERE path = ?", gone)
 
     @contextmanager
     def explained(self) -> Iterator[None]:
@@ -166,9 +262,11 @@ class Catalog(SqlCatalog):
                     f"the catalog {self.path} was locked for {BUSY_TIMEOUT_S} s",
                     hint="Another process holds it; try again.",
                 ) from error
+            # SQLAlchemy would add the statement and a link, each on a line of its own.
+            told = getattr(error, "orig", None) or error
             raise LakeError(
-                f"the catalog {self.path} cannot be used: {error}",
-                hint="Is the disk full, or the file damaged? Restore it from a backup.",
+                f"the catalog {self.path} cannot be used: {told}",
+                hint=disk.advice(error) or f"If the file is damaged: {BACKUP}",
             ) from error
 
 
@@ -184,8 +282,8 @@ def _use_write_ahead_log(path: Path) -> None:
             try:
                 connection.execute("PRAGMA journal_mode = WAL")
                 return
-            except sqlite3.OperationalError:
+            except sqlite3.OperationalError as error:
                 # Changing the mode does not wait for another process that is changing it.
-                if time.monotonic() > deadline:
+                if "locked" not in str(error) or time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)

@@ -12,6 +12,7 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.update import TableUpdate
 from pyiceberg.typedef import Record
 
+from playhead import disk
 from playhead.errors import LakeConflictError, LakeError
 from playhead.lake.catalog import Catalog
 from playhead.lake.partition import to_value
@@ -98,8 +99,11 @@ def retry(
         except LakeConflictError as error:
             _discard(table)
             logger.debug("%s: attempt %d: %s", name, number + 1, error)
-        except BaseException:
-            if table is None or not _landed(catalog, name, table):
+        except BaseException as error:
+            # After a crash, SQLite may find a commit whose sync failed, and take it for good: its
+            # files stay until the sweep finds that nothing refers to them.
+            undecided = disk.is_undecided(error)
+            if table is None or not (undecided or _landed(catalog, name, table)):
                 _discard(table)
                 undo()
             raise
@@ -153,7 +157,7 @@ def commit_files(
     except OSError as error:
         raise LakeError(
             f"{'.'.join(table.name())}: cannot write metadata: {error}",
-            hint="Is the disk full? Nothing was kept.",
+            hint=disk.advice(error) or "Nothing was kept.",
         ) from error
 
 

@@ -8,6 +8,7 @@ from pyiceberg.table import Table, TableProperties, Transaction
 from pyiceberg.table.sorting import NullOrder
 from pyiceberg.transforms import IdentityTransform
 
+from playhead import disk
 from playhead.errors import LakeError
 from playhead.lake.catalog import Catalog
 from playhead.lake.schema import (
@@ -44,7 +45,8 @@ def create_table(
     """Create a table that does not exist.
 
     Raises:
-        LakeError: a bad name, type, partition or sort column.
+        LakeError: a bad name, type, partition or sort column; or the disk is full or fails. The
+            catalog may have the table all the same, so the sweep judges what was written.
         TableAlreadyExistsError: another process was faster.
     """
     namespace, table = checked_name(name)
@@ -62,9 +64,14 @@ def create_table(
                 sort_order=order,
                 properties=_PROPERTIES,
             )
-    except (TableAlreadyExistsError, LakeError):
+        catalog.note_checksum(name)
+    except TableAlreadyExistsError:
         remove_folder(location)
         raise
+    except OSError as error:
+        raise LakeError(
+            f"{name}: cannot write metadata to {location}: {error}", hint=disk.advice(error)
+        ) from error
 
 
 def evolve(

@@ -1,7 +1,6 @@
 """The lake: tables appended to, overwritten by the partition, and read as of one moment."""
 
 import logging
-import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
@@ -17,7 +16,9 @@ from playhead.errors import LakeError
 from playhead.lake import maintenance, parquet
 from playhead.lake.catalog import Catalog
 from playhead.lake.commit import checked_properties, commit_files, own_properties, retry
+from playhead.lake.draft import Draft
 from playhead.lake.evolve import create_table, evolve
+from playhead.lake.inspect import LakeInspector
 from playhead.lake.manifests import ManifestReader
 from playhead.lake.partition import to_date, to_value
 from playhead.lake.schema import (
@@ -29,11 +30,12 @@ from playhead.lake.schema import (
     sort_columns,
 )
 from playhead.lake.snapshot import LakeFile, Snapshot, Written
-from playhead.lake.storage import local_path, remove_folder
+from playhead.lake.storage import remove, remove_folder
 
 logger = logging.getLogger(__name__)
 
 Guard = Callable[[Mapping[str, str]], bool]
+Replaced = Callable[[Table, Sequence[DataFile]], list[LakeFile]]
 
 
 class Lake:
@@ -120,7 +122,9 @@ class Lake:
         except NoSuchTableError as error:
             raise LakeError(f"the lake has no table {name}") from error
         if path is not None:
-            remove_folder(Path(path).parent.parent)
+            folder = Path(path).parent.parent
+            self._catalog.checksums.forget_folder(str(folder))
+            remove_folder(folder)
 
     def schema(self, name: str) -> pa.Schema:
         """A table's columns, with their Iceberg field ids as metadata."""
@@ -155,7 +159,7 @@ class Lake:
             LakeConflictError: other writers won every attempt; nothing was kept.
         """
         given = checked_properties(name, properties)
-        return self._write(name, con, query, lambda _table, _added: [], given, guard)
+        return self._write(name, con, query, self._nothing_replaced, given, guard)
 
     def overwrite(
         self,
@@ -182,6 +186,61 @@ class Lake:
             LakeConflictError: other writers won every attempt; nothing was kept.
         """
         given = checked_properties(name, properties)
+        return self._write(name, con, query, self._replaced(name, partitions), given, guard)
+
+    def _write(
+        self,
+        name: str,
+        con: duckdb.DuckDBPyConnection,
+        query: str,
+        replaced: Replaced,
+        properties: Mapping[str, str],
+        guard: Guard | None,
+    ) -> Written:
+        """Write the files, then commit them; `replaced` names the files that they replace."""
+        table = self._catalog.load(name)
+        if guard is not None and not guard(own_properties(table)):
+            return Written(skipped=True)
+        replaced(table, ())
+        draft = Draft(table, _layout(name, table))
+        draft.add(con, query)
+        return self._commit(name, draft, replaced, properties, guard)
+
+    def draft(self, name: str) -> Draft:
+        """New files for a table, written by one query after another; see `publish`."""
+        table = self._catalog.load(name)
+        return Draft(table, _layout(name, table))
+
+    def publish(
+        self,
+        name: str,
+        draft: Draft,
+        *,
+        partitions: Sequence[date] | None = (),
+        properties: Mapping[str, str] | None = None,
+        guard: Guard | None = None,
+    ) -> Written:
+        """Commit a draft of this table in ONE snapshot; a draft can be published once.
+
+        Args:
+            partitions: those that the draft replaces, as for `overwrite`: none by default,
+                and with None the whole table.
+            properties, guard: as for `append`, but the guard is asked at the commit alone.
+
+        Raises:
+            LakeError: a row outside `partitions` where some are named; a date that is none.
+            LakeConflictError: other writers won every attempt; nothing was kept.
+        """
+        given = checked_properties(name, properties)
+        replaced = self._nothing_replaced if partitions == () else self._replaced(name, partitions)
+        return self._commit(name, draft, replaced, given, guard)
+
+    @staticmethod
+    def _nothing_replaced(_table: Table, _added: Sequence[DataFile]) -> list[LakeFile]:
+        return []
+
+    def _replaced(self, name: str, partitions: Sequence[date] | None) -> Replaced:
+        """What names the files that a write replaces: of some partitions, or of all."""
         named = None if partitions is None else frozenset(partitions)
 
         def replaced(table: Table, added: Sequence[DataFile]) -> list[LakeFile]:
@@ -191,44 +250,37 @@ class Lake:
             _check_named(name, _partition(name, table), named, added)
             return [file for file in files if file.partition in named]
 
-        return self._write(name, con, query, replaced, given, guard)
+        return replaced
 
-    def _write(
+    def _commit(
         self,
         name: str,
-        con: duckdb.DuckDBPyConnection,
-        query: str,
-        replaced: Callable[[Table, Sequence[DataFile]], list[LakeFile]],
+        draft: Draft,
+        replaced: Replaced,
         properties: Mapping[str, str],
         guard: Guard | None,
     ) -> Written:
-        """Write the files, then commit them; `replaced` names the files that they replace."""
-        table = self._catalog.load(name)
-        if guard is not None and not guard(own_properties(table)):
-            return Written(skipped=True)
-        replaced(table, ())
-        layout = _layout(name, table)
-        folder = Path(local_path(table.location())) / "data" / uuid.uuid4().hex
+        """Commit a draft's files, or delete them."""
+        added, folders = draft.files, draft.release()
+
+        def undo() -> None:
+            for folder in folders:
+                remove_folder(folder)
 
         def attempt(fresh: Table) -> Written:
-            if fresh.metadata.table_uuid != table.metadata.table_uuid:
+            if fresh.metadata.table_uuid != draft.uuid:
                 raise LakeError(f"{name}: the table was dropped while rows were written to it")
             if guard is not None and not guard(own_properties(fresh)):
                 return Written(skipped=True)
             removed = replaced(fresh, added)
             if not (added or removed or properties):
                 return Written()
-            snapshot = commit_files(fresh, layout.partition, added, removed, properties)
-            return _written(layout.partition, added, snapshot)
+            snapshot = commit_files(fresh, draft.layout.partition, added, removed, properties)
+            return _written(draft.layout.partition, added, snapshot)
 
-        try:
-            added = parquet.write(layout, con, query, folder)
-        except BaseException:
-            remove_folder(folder)
-            raise
-        written = retry(self._catalog, name, attempt, undo=lambda: remove_folder(folder))
+        written = retry(self._catalog, name, attempt, undo=undo)
         if written.skipped:
-            remove_folder(folder)
+            undo()
         else:
             maintenance.trim(self._catalog, self._manifests, name)
         return written
@@ -284,6 +336,17 @@ class Lake:
     def rows(self, name: str) -> int:
         """The number of rows, from metadata alone."""
         return self.snapshot(name).rows
+
+    @property
+    def inspector(self) -> LakeInspector:
+        """Looks at every file of the lake, damaged or not."""
+        return LakeInspector(self._catalog, self._manifests)
+
+    def discard(self, paths: Sequence[str]) -> None:
+        """Delete and forget metadata files that the tables do not need as they are now."""
+        self._catalog.checksums.forget(paths)
+        for path in paths:
+            remove(path)
 
     def expire(self, name: str, *, older_than: timedelta) -> int:
         """Drop snapshots that are older than this, and the files that only they needed.

@@ -62,6 +62,7 @@ def expire(catalog: Catalog, reader: ManifestReader, name: str, older_than: time
         return stale
 
     stale = retry(catalog, name, attempt, undo=_nothing)
+    catalog.checksums.forget(stale)
     deleted = sum(remove(path) for path in stale)
     for folder in {Path(path).parent for path in stale}:
         if folder.name not in ("data", "metadata"):
@@ -86,15 +87,21 @@ def _reach(
     found: set[str] = set()
     for snapshot in snapshots:
         found.add(local_path(snapshot.manifest_list))
-        for manifest in reader.manifests(name, snapshot, table.io):
-            path = local_path(manifest.manifest_path)
-            if path in found:
-                continue
-            found.add(path)
-            entries = reader.read(name, manifest, table.io, partition)
-            found.update(file.path for file in entries.files)
-            if dropped:
-                found.update(entries.dropped)
+        try:
+            for manifest in reader.manifests(name, snapshot, table.io):
+                path = local_path(manifest.manifest_path)
+                if path in found:
+                    continue
+                found.add(path)
+                entries = reader.read(name, manifest, table.io, partition)
+                found.update(file.path for file in entries.files)
+                if dropped:
+                    found.update(entries.dropped)
+        except LakeError as error:
+            if not dropped:
+                raise
+            # What a damaged snapshot alone needed is left to the sweep.
+            logger.warning("%s: an old snapshot cannot be read: %s", name, error.message)
     return found
 
 
@@ -107,24 +114,34 @@ def sweep(catalog: Catalog, reader: ManifestReader, older_than: timedelta) -> in
     Returns:
         the number of files deleted.
     """
-    cutoff_s = time.time() - older_than.total_seconds()
-    candidates = _old_files(catalog.warehouse, cutoff_s)
-    needed: set[str] = set()
+    found = orphans(catalog, reader, time.time() - older_than.total_seconds())
     kept_folders = {str(catalog.warehouse)}
     for name in catalog.names():
-        table = catalog.load(name)
-        location = Path(local_path(table.location()))
+        location = Path(local_path(catalog.load(name).location()))
         kept_folders |= {str(location), str(location / "data"), str(location / "metadata")}
-        needed |= _referred(reader, name, table)
     deleted = 0
-    for folder, files in candidates:
-        orphans = [path for path in files if path not in needed]
-        deleted += sum(remove(path) for path in orphans)
+    for folder, files in found:
+        deleted += sum(remove(path) for path in files)
         if folder not in kept_folders:
             _remove_if_empty(Path(folder))
+    known = catalog.checksums.all()
+    catalog.checksums.forget([path for path in known if not Path(path).exists()])
     if deleted:
         logger.info("swept %d files that no table refers to", deleted)
     return deleted
+
+
+def orphans(
+    catalog: Catalog, reader: ManifestReader, cutoff_s: float
+) -> list[tuple[str, list[str]]]:
+    """Folders, deepest first, each with its files that no table refers to and nobody touched
+    after `cutoff_s` (seconds since 1970).
+    """
+    candidates = _old_files(catalog.warehouse, cutoff_s)
+    needed: set[str] = set()
+    for name in catalog.names():
+        needed |= _referred(reader, name, catalog.load(name))
+    return [(folder, [p for p in files if p not in needed]) for folder, files in candidates]
 
 
 def _referred(reader: ManifestReader, name: str, table: Table) -> set[str]:

@@ -67,6 +67,8 @@ class ManifestReader:
         """
         try:
             return snapshot.manifests(files)
+        except LakeError as error:
+            raise LakeError(f"{name}: {error.message}", hint=error.hint) from error
         except Exception as error:
             raise _unreadable(name, "manifest list", snapshot.manifest_list, error) from error
 
@@ -85,6 +87,8 @@ class ManifestReader:
                 return known
         try:
             read = _read(manifest, files, partition)
+        except LakeError as error:
+            raise LakeError(f"{name}: {error.message}", hint=error.hint) from error
         except Exception as error:
             raise _unreadable(name, "manifest", path, error) from error
         self._keep(path, read)

@@ -5,8 +5,10 @@ every flush: 731 days of 100,000 rows took it 1.1 s and 5 million rows became 6,
 ordered stream cut here takes half of that, and gives each partition one file, sorted.
 """
 
+import io
 import logging
 import os
+import zlib
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,7 +24,9 @@ import pyarrow.parquet as pq
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.typedef import Record
 
+from playhead import disk
 from playhead.errors import LakeError
+from playhead.lake.checksums import data_file_name
 from playhead.lake.metrics import metrics
 from playhead.lake.partition import label
 from playhead.lake.schema import (
@@ -96,9 +100,11 @@ def write(
         # An error of DuckDB that meets a stream half-way arrives as an OSError without a number.
         if isinstance(error, OSError) and error.errno is not None:
             raise LakeError(
-                f"{layout.name}: cannot write to {folder}: {error}", hint="Is the disk full?"
+                f"{layout.name}: cannot write to {folder}: {error}", hint=disk.advice(error)
             ) from error
-        raise LakeError(f"{layout.name}: the query to write failed: {error}") from error
+        raise LakeError(
+            f"{layout.name}: the query to write failed: {error}", hint=disk.advice(error)
+        ) from error
 
 
 def _select(layout: Layout, con: duckdb.DuckDBPyConnection, query: str) -> str:
@@ -208,20 +214,31 @@ def _runs(values: "npt.NDArray[np.int64]") -> Iterator[tuple[int, int]]:
 
 def _write_file(layout: Layout, folder: Path, number: int, chunk: _Chunk) -> DataFile:
     stem = label(layout.partition, chunk.partition)
-    path = folder / f"{stem}-{number:05d}.parquet"
+    sink = pa.BufferOutputStream()
     collected: list[Any] = []
     large = chunk.bytes > LARGE_BYTES
     pq.write_table(
         pa.Table.from_batches(chunk.batches),
-        path,
+        sink,
         compression="zstd" if large else "snappy",
         use_dictionary=large,
         row_group_size=ROW_GROUP_ROWS,
         store_schema=False,
         store_decimal_as_integer=True,
+        write_page_checksum=True,
         metadata_collector=collected,
     )
+    body = sink.getvalue()
+    path = folder / data_file_name(f"{stem}-{number:05d}", zlib.crc32(body))
+    with path.open("xb", buffering=0) as file:
+        _write_all(file, memoryview(body))
     return _entry(layout, path, chunk.partition, collected[0])
+
+
+def _write_all(file: io.FileIO, body: memoryview) -> None:
+    """An unbuffered file may take less than it is given; whoever is on a full disk hears of it."""
+    while body:
+        body = body[file.write(body) :]
 
 
 def _entry(layout: Layout, path: Path, partition: int, footer: Any) -> DataFile:

@@ -4,11 +4,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
-from pathlib import Path
 
 import pyarrow as pa
 
 from playhead.errors import LakeError
+from playhead.lake.checksums import REBUILD, VERIFIED, Checksum, named_crc32
+from playhead.lake.damage import parquet_damage
 from playhead.lake.schema import Column, arrow_schema, literal, quote
 
 
@@ -24,6 +25,11 @@ class LakeFile:
     partition: date | None
     rows: int
     bytes: int
+
+    @property
+    def checksum(self) -> Checksum:
+        """What the file's bytes have to be, as far as its size and name tell."""
+        return Checksum(self.bytes, named_crc32(self.path))
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,7 @@ class Snapshot:
             columns: only these, in this order; None gives all.
 
         Raises:
-            LakeError: an unknown column, or a file that is missing or cut short.
+            LakeError: an unknown column, or a file that is missing, cut short or damaged.
         """
         chosen = self._chosen(columns)
         wanted = None if partitions is None else frozenset(partitions)
@@ -113,19 +119,15 @@ class Snapshot:
         return tuple(known[name] for name in names)
 
     def _check(self, files: list[LakeFile]) -> None:
-        for file in files:
-            try:
-                size = Path(file.path).stat().st_size
-            except OSError as error:
-                raise LakeError(
-                    f"{self.name}: the data file {file.path} cannot be read: {error.strerror}",
-                    hint="Was it deleted, or the workspace moved? Restore it from a backup.",
-                ) from error
-            if size != file.bytes:
-                raise LakeError(
-                    f"{self.name}: the data file {file.path} has {size} bytes, not {file.bytes}",
-                    hint="It was cut short or changed. Restore it from a backup.",
-                )
+        wrong = VERIFIED.damage({file.path: file.checksum for file in files})
+        for path, what in wrong.items():
+            places = parquet_damage(path) if "checksum" in what else []
+            where = f" at {'; '.join(places[:3])}" if places else ""
+            more = f" ({len(wrong) - 1} more files are damaged)" if len(wrong) > 1 else ""
+            raise LakeError(
+                f"{self.name}: the data file {path} {what}{where}{more}",
+                hint=f"Was it deleted, changed, or the workspace moved? {REBUILD}",
+            )
 
 
 def _field(column: Column) -> str:

@@ -5,13 +5,22 @@ import io
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pyiceberg.io import FileIO, InputFile, InputStream, OutputFile, OutputStream
 from pyiceberg.typedef import EMPTY_DICT, Properties
 
+from playhead.errors import LakeError
+from playhead.lake.checksums import REBUILD, VERIFIED, Checksum, Checksums
+
 logger = logging.getLogger(__name__)
+
+CATALOG = "playhead.catalog-file"
+"""The property of the catalog by which file access finds it."""
 
 _SYNCED_TOGETHER = 32
 
@@ -29,6 +38,9 @@ def sync(path: str | Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        error.filename = os.fspath(path)
+        raise
     finally:
         os.close(descriptor)
 
@@ -80,18 +92,53 @@ def remove_folder(path: Path) -> None:
 
 
 class _DurableFile(io.FileIO):
-    """A new file that is on disk, with its name, when `close` returns."""
+    """A new file that is on disk, with its name, when `close` returns; its bytes are summed up."""
+
+    def __init__(self, path: Path, mode: str, written: dict[str, Checksum]) -> None:
+        super().__init__(path, mode)
+        self._written = written
+        self._bytes = self._crc32 = 0
+
+    def write(self, data: Any, /) -> int:
+        with self._named():
+            count = super().write(data)
+        self._bytes += count
+        self._crc32 = zlib.crc32(memoryview(data)[:count], self._crc32)
+        return count
 
     def close(self) -> None:
         if self.closed:
             return
-        os.fsync(self.fileno())
-        super().close()
-        sync(Path(os.fsdecode(self.name)).parent)
+        with self._named():
+            try:
+                os.fsync(self.fileno())
+            finally:
+                # The kernel tells of lost writes once: no later sync of this file may succeed.
+                super().close()
+        path = os.fsdecode(self.name)
+        sync(Path(path).parent)
+        self._written[path] = Checksum(self._bytes, self._crc32)
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Give the system's errors the file's name, which those of an open file lack."""
+        try:
+            yield
+        except OSError as error:
+            error.filename = os.fsdecode(self.name)
+            raise
 
 
 class LocalInput(InputFile):
-    """A file to read."""
+    """A file to read, if its bytes are what was written.
+
+    Args:
+        known: where the file's checksum is; None where nothing is known of it.
+    """
+
+    def __init__(self, location: str, known: Checksums | None = None) -> None:
+        super().__init__(location)
+        self._known = known
 
     def __len__(self) -> int:
         return Path(local_path(self.location)).stat().st_size
@@ -100,11 +147,23 @@ class LocalInput(InputFile):
         return Path(local_path(self.location)).exists()
 
     def open(self, seekable: bool = True) -> InputStream:
-        return Path(local_path(self.location)).open("rb")
+        path = local_path(self.location)
+        wanted = None if self._known is None else self._known.of(path)
+        if wanted is not None and (wrong := VERIFIED.damage({path: wanted})):
+            raise LakeError(f"the metadata file {path} {wrong[path]}", hint=REBUILD)
+        return Path(path).open("rb")
 
 
 class LocalOutput(OutputFile):
-    """A file to write."""
+    """A file to write.
+
+    Args:
+        written: gets the file's checksum when it is closed.
+    """
+
+    def __init__(self, location: str, written: dict[str, Checksum]) -> None:
+        super().__init__(location)
+        self._written = written
 
     def __len__(self) -> int:
         return len(self.to_input_file())
@@ -118,26 +177,34 @@ class LocalOutput(OutputFile):
     def create(self, overwrite: bool = False) -> OutputStream:
         path = Path(local_path(self.location))
         make_folder(path.parent)
-        return io.BufferedWriter(_DurableFile(path, "wb" if overwrite else "xb"))
+        file = _DurableFile(path, "wb" if overwrite else "xb", self._written)
+        return io.BufferedWriter(file)
 
 
 class LocalIO(FileIO):
     """PyIceberg's view of the local disk.
 
     Lighter than its PyArrow one (which takes a second to import), and durable. Every table
-    object has one of its own, so `created` is what one commit attempt has written.
+    object has one of its own, so `created` is what one commit attempt has written, and `written`
+    the checksums of that.
+
+    Args:
+        properties: the property `CATALOG` names the catalog that holds the files' checksums.
     """
 
     def __init__(self, properties: Properties = EMPTY_DICT) -> None:
         super().__init__(properties)
         self.created: list[str] = []
+        self.written: dict[str, Checksum] = {}
+        catalog = properties.get(CATALOG)
+        self._known = None if catalog is None else Checksums(Path(catalog))
 
     def new_input(self, location: str) -> LocalInput:
-        return LocalInput(location)
+        return LocalInput(location, self._known)
 
     def new_output(self, location: str) -> LocalOutput:
         self.created.append(location)
-        return LocalOutput(location)
+        return LocalOutput(location, self.written)
 
     def delete(self, location: str | InputFile | OutputFile) -> None:
         remove(local_path(location if isinstance(location, str) else location.location))
@@ -147,3 +214,4 @@ class LocalIO(FileIO):
         for location in self.created:
             self.delete(location)
         self.created.clear()
+        self.written.clear()

@@ -55,7 +55,7 @@ def dimension_name(dimension: str) -> str:
 
 
 def raw_table(topic: str, schema: pa.Schema) -> TableSpec:
-    """Events as they came, by day of event time, in the order of the log.
+    """Events as they came, by month of event time, in the order of the log.
 
     Args:
         schema: the contract's fields; all are optional here, for nothing may be refused.
@@ -63,15 +63,15 @@ def raw_table(topic: str, schema: pa.Schema) -> TableSpec:
     return TableSpec(
         raw_name(topic),
         _events(schema),
-        Partition(EVENT_TIME, "day"),
+        Partition(EVENT_TIME, "month"),
         ("partition", "offset"),
     )
 
 
 def clean_table(topic: str, schema: pa.Schema) -> TableSpec:
-    """Cleaned events, with the columns of the raw table, by day and in order of event time."""
+    """Cleaned events, with the columns of the raw table, by month and in order of event time."""
     return TableSpec(
-        clean_name(topic), _events(schema), Partition(EVENT_TIME, "day"), (EVENT_TIME,)
+        clean_name(topic), _events(schema), Partition(EVENT_TIME, "month"), (EVENT_TIME,)
     )
 
 

@@ -3,5 +3,6 @@
 from playhead.serving.answer import Answer, Result
 from playhead.serving.coverage import Coverage
 from playhead.serving.session import Session, find_view
+from playhead.serving.sources import Span
 
-__all__ = ["Answer", "Coverage", "Result", "Session", "find_view"]
+__all__ = ["Answer", "Coverage", "Result", "Session", "Span", "find_view"]

@@ -1,11 +1,10 @@
 """Where batch and speed meet: a view's states of both layers, as one SQL query."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass
 
 import duckdb
-import pyarrow as pa
 import sqlglot
 from sqlglot import exp
 
@@ -17,8 +16,9 @@ from playhead.lake import Lake, Snapshot
 from playhead.lake.tables import dimension_name, raw_name
 from playhead.serving.coverage import BATCH, Coverage, InLake, check_coverage
 from playhead.serving.overlap import OverlapCounter
+from playhead.serving.sources import Span, merged_states
 from playhead.speed.dimensions import dimension_versions
-from playhead.speed.records import StateView
+from playhead.speed.records import Block, StateView
 from playhead.speed.state import StateStore
 from playhead.views import View
 from playhead.views.binder import quote
@@ -30,19 +30,47 @@ EPOCH, LOAD = "playhead.epoch", "playhead.load"
 
 
 @dataclass(frozen=True)
-class Merged:
-    """A view made readable in a session: the query that answers it, and what it is made of."""
-
-    sql: str
-    coverage: tuple[Coverage, ...]
-
-
-@dataclass(frozen=True)
 class _Batch:
     """The batch layer's side of one state: its coverage (None: never built) and its rows."""
 
     coverage: StateCoverage | None
     snapshot: Snapshot | None
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What one leaf's states are made of."""
+
+    leaf: Leaf
+    name: str
+    batch: Snapshot | None
+    blocks: tuple[Block, ...]
+    within: Span | None
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What a view's answer is made of at one moment.
+
+    Attributes:
+        coverage: of each of its states.
+        dimensions: those that the plan above the states reads; None: never loaded.
+    """
+
+    view: View
+    coverage: tuple[Coverage, ...]
+    sources: tuple[_Source, ...]
+    dimensions: Mapping[str, Snapshot | None]
+
+    @property
+    def identity(self) -> Hashable:
+        """The same for the same answer."""
+        states = tuple(
+            (s.name, s.batch and s.batch.id, tuple(block.number for block in s.blocks), s.within)
+            for s in self.sources
+        )
+        joined = tuple((name, d and d.id) for name, d in self.dimensions.items())
+        return (self.view.name, states, joined, repr(self.coverage))
 
 
 class Merger:
@@ -57,27 +85,47 @@ class Merger:
         self._state = state
         self._overlaps = OverlapCounter(lake, log, state)
 
-    def merged(self, connection: duckdb.DuckDBPyConnection, view: View) -> Merged:
-        """The view's answer as of now, readable in the session given.
+    def basis(
+        self, connection: duckdb.DuckDBPyConnection, view: View, *, within: Span | None = None
+    ) -> Basis:
+        """What the view's answer is made of as of now.
+
+        Args:
+            within: leave out windows that lie elsewhere, which spares reading their states.
 
         Raises:
             CoverageError: batch and speed leave a gap, or overlap; a dimension is not loaded.
         """
         versions = dimension_versions(self._lake, needed_dimensions(view))
-        states, coverage = [], []
+        sources, coverage = [], []
         for leaf in view.leaves:
             name = state_name(view, leaf)
+            span = within if len(view.leaves) == 1 else None
+            first_us, last_us = None, None
+            if span is not None and leaf.window is not None:
+                first_us, last_us = span.events(leaf.window).bounds_us
             # The speed layer's side first: what is pruned after that is in the batch states.
-            head, blocks = self._state.snapshot(name, leaf.topic)
+            head, blocks = self._state.snapshot(
+                name, leaf.topic, first_us=first_us, last_us=last_us
+            )
             batch = self._batch(view, leaf)
             covered = self._covered(connection, view, leaf, head, batch, versions)
             coverage.append(covered)
-            kept = [b.states for b in blocks if b.epoch > covered.batch_epoch]
-            _define(connection, leaf, name, batch.snapshot, kept)
-            states.append(f"{leaf.name} AS (\n{leaf.merge(source=name)}\n)")
-        dimensions = [self._dimension(connection, name) for name in _joined_last(view)]
-        ctes = ",\n".join([*states, *dimensions])
-        return Merged(f"WITH {ctes}\nFROM (\n{view.plans.final}\n)", tuple(coverage))
+            kept = tuple(b for b in blocks if b.epoch > covered.batch_epoch)
+            sources.append(_Source(leaf, name, batch.snapshot, kept, span))
+        dimensions = {name: self._dimension(name) for name in _joined_last(view)}
+        return Basis(view, tuple(coverage), tuple(sources), dimensions)
+
+    def sql(self, connection: duckdb.DuckDBPyConnection, basis: Basis) -> str:
+        """The query that answers the view, over what is made readable in the session given."""
+        states = [
+            f"{s.leaf.name} AS (\n"
+            f"{merged_states(connection, s.leaf, s.name, s.batch, s.blocks, s.within)}\n)"
+            for s in basis.sources
+        ]
+        joined = [_readable(connection, name, d) for name, d in basis.dimensions.items()]
+        ctes = ",\n".join([*states, *joined])
+        return f"WITH {ctes}\nFROM (\n{basis.view.plans.final}\n)"
 
     def coverage(self, connection: duckdb.DuckDBPyConnection, view: View) -> tuple[Coverage, ...]:
         """What the view's answer would be made of; raises as `merged` does."""
@@ -137,38 +185,18 @@ class Merger:
         properties = self._lake.properties(raw_name(topic))
         return InLake(int(properties.get(EPOCH, 0)), int(properties.get(LOAD, 0)))
 
-    def _dimension(self, connection: duckdb.DuckDBPyConnection, name: str) -> str:
-        """A dimension as it is now; without rows if it was never loaded, and so without events."""
-        if self._lake.exists(dimension_name(name)):
-            return f"{quote(name)} AS (FROM {self._lake.scan(dimension_name(name))})"
-        connection.register(f"{name}__none", known_relations()[name].schema.empty_table())
-        return f"{quote(name)} AS (FROM {quote(f'{name}__none')})"
+    def _dimension(self, name: str) -> Snapshot | None:
+        if not self._lake.exists(dimension_name(name)):
+            return None
+        return self._lake.snapshot(dimension_name(name))
 
 
-def _define(
-    connection: duckdb.DuckDBPyConnection,
-    leaf: Leaf,
-    name: str,
-    batch: Snapshot | None,
-    blocks: Sequence[pa.Table],
-) -> None:
-    """Make a leaf's states of both layers one relation."""
-    columns = ", ".join(
-        f"CAST({quote(c)} AS {leaf.types[c]}) AS {quote(c)}" for c in leaf.state_columns
-    )
-    sources = []
-    if batch is not None and batch.files:
-        sources.append(f"SELECT {columns} FROM {batch.scan(columns=leaf.state_columns)}")
-    if blocks:
-        connection.register(f"{name}__speed", pa.concat_tables(blocks))
-        sources.append(f"SELECT {columns} FROM {quote(f'{name}__speed')}")
-    if not sources:
-        nulls = ", ".join(
-            f"CAST(NULL AS {leaf.types[c]}) AS {quote(c)}" for c in leaf.state_columns
-        )
-        sources.append(f"SELECT {nulls} WHERE FALSE")
-    body = " UNION ALL ".join(sources)
-    connection.execute(f"CREATE OR REPLACE TEMP VIEW {quote(name)} AS {body}")
+def _readable(connection: duckdb.DuckDBPyConnection, name: str, dimension: Snapshot | None) -> str:
+    """A dimension as a CTE; without rows if it was never loaded, and so without events."""
+    if dimension is not None:
+        return f"{quote(name)} AS (FROM {dimension.scan()})"
+    connection.register(f"{name}__none", known_relations()[name].schema.empty_table())
+    return f"{quote(name)} AS (FROM {quote(f'{name}__none')})"
 
 
 def _waits(view: View, missing: Collection[str]) -> CoverageError:

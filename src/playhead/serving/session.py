@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from difflib import get_close_matches
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from playhead import disk
 from playhead.batch.ingest import QUARANTINE_SCHEMA
 from playhead.batch.quality import REPORT_SCHEMA
 from playhead.contracts import DIMENSIONS as CONTRACTS
@@ -16,14 +18,17 @@ from playhead.errors import QueryError, UnknownViewError
 from playhead.eventlog import EventLog
 from playhead.lake import Lake
 from playhead.lake.tables import QUALITY_QUARANTINE, QUALITY_REPORT, dimension_name
+from playhead.serving.answers import Answers
 from playhead.serving.coverage import Coverage
-from playhead.serving.merge import Merged, Merger
+from playhead.serving.merge import Merger
 from playhead.serving.names import relations_read
+from playhead.serving.sources import Span
 from playhead.serving.topics import TopicReader
 from playhead.speed.recall import newest_event
 from playhead.speed.state import StateStore
 from playhead.views import View
 from playhead.views.binder import quote
+from playhead.views.leaf import Window
 
 SYSTEM_TABLES = {
     "quality_report": (QUALITY_REPORT, REPORT_SCHEMA),
@@ -54,6 +59,7 @@ class Session:
         self._connection = connection
         self._merger = Merger(lake, log, state)
         self._topics = TopicReader(lake, log, state)
+        self._answers = Answers()
 
     def close(self) -> None:
         """Let go of DuckDB; may be called twice."""
@@ -94,11 +100,31 @@ class Session:
             names = {name.lower() for name in relations_read(connection, sql)}
         return [view for name, view in self._views.items() if name in names]
 
-    def answer(self, view: View) -> tuple[pa.Table, Merged]:
-        """A view's merged answer and what it is made of."""
+    def answer(
+        self, view: View, within: Span | None = None
+    ) -> tuple[pa.Table, tuple[Coverage, ...]]:
+        """A view's merged answer and what it is made of.
+
+        An answer is kept for a while, and given again as long as nothing that it is made of has
+        changed.
+
+        Args:
+            within: only windows that start in this stretch of event time; None: all.
+
+        Raises:
+            CoverageError: it has no exact answer now, and why.
+            QueryError: a stretch was asked for, and the view has no window of event time.
+        """
+        if within is not None and view.window is None:
+            raise QueryError(f"view {view.name} has no window of event time")
         with self._scope() as connection:
-            merged = self._merger.merged(connection, view)
-            return _run(connection, merged.sql), merged
+            basis = self._merger.basis(connection, view, within=within)
+            known = self._answers.get(basis.identity, within)
+            if known is None:
+                sql = self._merger.sql(connection, basis)
+                known = _run(connection, _only(sql, view.window, within))
+                self._answers.keep(basis.identity, within, known)
+            return known, basis.coverage
 
     def coverage(self, view: View) -> tuple[Coverage, ...]:
         """What the view's answer would be made of.
@@ -113,17 +139,10 @@ class Session:
         """The view's merged answer in some of its windows."""
         if view.window is None:
             raise QueryError(f"view {view.name} has no window of event time")
-        with self._scope() as connection:
-            merged = self._merger.merged(connection, view)
-            asked = pa.table({"asked_window": pa.array(windows, pa.timestamp("us"))})
-            connection.register("asked_windows", asked)
-            key = quote(view.window.key)
-            low, high = (f"TIMESTAMP '{w.isoformat(' ')}'" for w in (min(windows), max(windows)))
-            return _run(
-                connection,
-                f"SELECT * FROM ({merged.sql}) WHERE {key} BETWEEN {low} AND {high} "
-                f"AND CAST({key} AS TIMESTAMP) IN (SELECT asked_window FROM asked_windows)",
-            )
+        span = Span(min(windows), max(windows) + timedelta(microseconds=1))
+        rows, _ = self.answer(view, span)
+        starts = rows.column(view.window.key).cast(pa.timestamp("us"))
+        return rows.filter(pc.is_in(starts, pa.array(windows, pa.timestamp("us"))))
 
     def newest(self, topic: str) -> datetime | None:
         """The highest event time of a topic that either layer has seen; None before any."""
@@ -139,7 +158,7 @@ class Session:
     def _source(self, connection: duckdb.DuckDBPyConnection, name: str) -> str:
         """A relation as a query, as of now."""
         if name in self._views:
-            return self._merger.merged(connection, self._views[name]).sql
+            return self._merger.sql(connection, self._merger.basis(connection, self._views[name]))
         if name in TOPICS:
             return self._topics.sql(connection, name)
         if name in DIMENSIONS:
@@ -172,11 +191,22 @@ class Session:
         return f"FROM {empty}"
 
 
+def _only(sql: str, window: Window | None, within: Span | None) -> str:
+    """The rows of a view's answer whose windows start within a stretch of event time."""
+    if window is None or within is None:
+        return sql
+    key = f"CAST({quote(window.key)} AS TIMESTAMP)"
+    return (
+        f"SELECT * FROM ({sql}) WHERE {key} >= TIMESTAMP '{within.start}' "
+        f"AND {key} < TIMESTAMP '{within.end}'"
+    )
+
+
 def _run(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
     try:
         return connection.execute(sql).to_arrow_table()
     except duckdb.Error as error:
-        raise QueryError(str(error)) from error
+        raise QueryError(str(error), hint=disk.advice(error)) from error
 
 
 def _how_to_load(dimension: str) -> str:

@@ -26,7 +26,11 @@ def decode(body: bytes, crc: int, place: str) -> pa.Table:
     if zlib.crc32(body) != crc:
         raise StateError(
             f"{place} is damaged: its bytes fail their checksum",
-            hint="Speed state is made from the event log: it can be rebuilt by a batch run.",
+            hint="Run `playhead rebuild --all`: speed state is made anew from the lake and the "
+            "event log.",
         )
-    with pa.ipc.open_stream(pa.py_buffer(body)) as reader:
-        return reader.read_all()
+    try:
+        with pa.ipc.open_stream(pa.py_buffer(body)) as reader:
+            return reader.read_all()
+    except (pa.ArrowException, OSError) as error:
+        raise StateError(f"{place} cannot be read: {error}") from error

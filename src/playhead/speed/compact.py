@@ -1,24 +1,64 @@
-"""Compaction: blocks of one state and epoch merged into fewer, beside the triggers."""
+"""Compaction, beside the triggers: events become states where that makes them fewer.
+
+A trigger only appends what it took in. Here small blocks of events are joined to larger ones;
+events of a state are aggregated if there are then at most half as many rows, as far as a sample
+tells; states are merged level by level. What does not shrink stays as events: readers aggregate
+the few that they ask for.
+"""
 
 import logging
+import math
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
 import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from playhead.engines import DuckDBEngine
 from playhead.errors import PlayheadError
-from playhead.speed.records import Mergeable
+from playhead.speed.records import Group, Part
 from playhead.speed.state import StateStore
 from playhead.views.leaf import Leaf
 
 logger = logging.getLogger(__name__)
 
 FAN_IN = 16
-"""Blocks of one level that are merged into one of the next, while their epoch is open."""
+"""Blocks of one level that are joined to one of the next, while their epoch is open."""
+
+WORTH = 0.5
+"""Events are aggregated where at most this share of their rows is left."""
+
+_SAMPLE_ROWS = 1 << 17
+_GROUP_ROWS = 4_000_000
+_MEASURE_AGAIN = 8
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """What aggregating makes of rows: `groups` of `rows`, as a sample showed."""
+
+    rows: int
+    groups: int
+
+    def at(self, rows: int) -> float:
+        """The share of `rows` rows that would be left, 0 to 1.
+
+        Of K equally likely groups, n rows are expected to meet K * (1 - exp(-n / K)) (the
+        coupon collector's occupancy); K is the one that explains the sample.
+        """
+        if not 0 < self.groups < self.rows:
+            return min(self.groups, 1.0)
+        low, high = float(self.groups), float(self.rows) ** 2
+        for _ in range(64):
+            middle = math.sqrt(low * high)
+            met = -middle * math.expm1(-self.rows / middle)
+            low, high = (middle, high) if met < self.groups else (low, middle)
+        return -high * math.expm1(-rows / high) / rows
 
 
 class Compactor:
@@ -35,29 +75,103 @@ class Compactor:
     """
 
     def __init__(
-        self, state: StateStore, connection: duckdb.DuckDBPyConnection, *, fan_in: int = FAN_IN
+        self,
+        state: StateStore,
+        connection: duckdb.DuckDBPyConnection,
+        *,
+        fan_in: int = FAN_IN,
+        sample_rows: int = _SAMPLE_ROWS,
     ) -> None:
         self._state = state
         self._engine = DuckDBEngine(connection)
         self._fan_in = fan_in
+        self._sample_rows = sample_rows
+        self._reductions: dict[str, Reduction] = {}
         self.leaves: Sequence[tuple[str, Leaf]] = ()
 
     def compact(self) -> int:
         """Merge what can be merged now; how many blocks were made."""
-        return sum(
-            self._merge(name, leaf, found)
-            for name, leaf in self.leaves
-            for found in self._state.mergeable(name, fan_in=self._fan_in)
-        )
+        made = self._join_events()
+        for name, leaf in self.leaves:
+            made += self._aggregate(name, leaf)
+            made += self._merge(name, leaf)
+        return made
 
-    def _merge(self, name: str, leaf: Leaf, found: Mergeable) -> bool:
-        tables = self._state.tables(found.blocks)
-        if len(tables) < len(found.blocks):
-            return False
-        merged = self._engine.merge(leaf, tables)
-        done = self._state.replace(found.blocks, merged, found.level + 1)
-        logger.debug("%s: %d blocks of epoch %d merged", name, len(tables), found.epoch)
-        return done
+    def _join_events(self) -> int:
+        made = 0
+        for crowd in self._state.crowds(fan_in=self._fan_in):
+            tables = self._state.crowded(crowd)
+            if len(tables) == len(crowd.bodies):
+                made += self._state.put_together(crowd, events_part(crowd.states, joined(tables)))
+        return made
+
+    def _aggregate(self, name: str, leaf: Leaf) -> int:
+        made = 0
+        for group in self._state.groups(name, "events", fan_in=1, limit_rows=_GROUP_ROWS):
+            enough = group.closed or group.rows >= self._sample_rows
+            if not enough or not self._worth(name, leaf, group):
+                continue
+            tables = self._state.tables(group.blocks)
+            if len(tables) < len(group.blocks):
+                continue
+            events = joined(tables)
+            states = self._engine.partial(leaf, events)
+            self._reductions[name] = Reduction(events.num_rows, states.num_rows)
+            if states.num_rows <= WORTH * events.num_rows:
+                part = events_part((name,), events)
+                made += self._state.replace(
+                    group, Part((name,), states, "states", part.first_us, part.last_us)
+                )
+        return made
+
+    def _worth(self, name: str, leaf: Leaf, group: Group) -> bool:
+        """Whether aggregating the group is expected to leave half of its rows or fewer."""
+        known = self._reductions.get(name)
+        if known is None or known.rows * _MEASURE_AGAIN <= group.rows:
+            tables = self._state.tables(group.blocks[:1])
+            sample = tables[0].slice(0, self._sample_rows) if tables else pa.table({})
+            if not sample.num_rows:
+                return False
+            known = Reduction(sample.num_rows, self._engine.partial(leaf, sample).num_rows)
+            self._reductions[name] = known
+        return known.at(group.rows) <= WORTH
+
+    def _merge(self, name: str, leaf: Leaf) -> int:
+        made = 0
+        for group in self._state.groups(
+            name, "states", fan_in=self._fan_in, limit_rows=_GROUP_ROWS
+        ):
+            tables = self._state.tables(group.blocks)
+            if len(tables) < len(group.blocks):
+                continue
+            merged = self._engine.merge(leaf, tables)
+            first_us, last_us = self._state.times(group.blocks)
+            made += self._state.replace(group, Part((name,), merged, "states", first_us, last_us))
+            logger.debug("%s: %d blocks of epoch %d merged", name, len(tables), group.epoch)
+        return made
+
+
+def events_part(states: tuple[str, ...], events: pa.Table) -> Part:
+    """Events of the wide topic as a part, with the range of their times."""
+    times = pc.min_max(events.column("event_time").cast(pa.int64())).as_py()
+    return Part(states, events, "events", times["min"], times["max"])
+
+
+def joined(tables: Sequence[pa.Table]) -> pa.Table:
+    """Events of several blocks in one table: codes where all have them, else plain values."""
+    if all(table.schema.equals(tables[0].schema) for table in tables):
+        return pa.concat_tables(tables).unify_dictionaries()
+    return pa.concat_tables([plain(table) for table in tables], promote_options="permissive")
+
+
+def plain(table: pa.Table) -> pa.Table:
+    """The same rows without codes."""
+    kinds = [(f.name, f.type.value_type if _is_coded(f.type) else f.type) for f in table.schema]
+    return table.cast(pa.schema(kinds))
+
+
+def _is_coded(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_dictionary(kind))
 
 
 class BackgroundCompactor:

@@ -1,54 +1,66 @@
 """Enrichment: dimensions held as arrays, each event's row found by key.
 
-A dimension is indexed once, by the sorted 64-bit hashes of its keys; a batch of events then
-costs only its own size, however many rows the dimension has.
+A dimension is indexed once, by the 128-bit hashes of its keys; a batch of events then costs only
+its own size, however many rows the dimension has. Columns with few values are held as codes, so
+that what an event gets of them is a small integer.
 """
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from playhead.errors import StateError
-from playhead.eventlog.keys import hash_strings
+from playhead.eventlog.keys import hash_pairs
+from playhead.speed.coding import code_column
 from playhead.views.leaf import Leaf
 from playhead.views.rows import Lookup
 
-_SEPARATOR = "\x1f"
+_Hashes = npt.NDArray[np.uint64]
+_Rows = npt.NDArray[np.int64]
+
+_MISSING = -1
+_SAMPLE = 4096
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_HALF = np.uint64(32)
 
 
 class Dimension:
     """One dimension as arrays, indexed by a key.
 
+    Two keys are one if their 128-bit hashes are: the rule by which events repeat, too.
+
     Args:
         name: for error messages.
         table: one row per key.
         key: the columns that identify a row.
+        columns: those that are taken; None: all.
 
     Raises:
         StateError: two rows have the same key.
     """
 
-    def __init__(self, name: str, table: pa.Table, key: Sequence[str]) -> None:
+    def __init__(
+        self, name: str, table: pa.Table, key: Sequence[str], columns: Sequence[str] | None = None
+    ) -> None:
         self.name = name
-        self._table = table.combine_chunks()
-        self._keys = _joined([self._table.column(column) for column in key])
-        hashes = hash_strings(self._keys)
-        order = np.argsort(hashes, kind="stable")
-        self._rows = order[pc.is_valid(self._keys).to_numpy(zero_copy_only=False)[order]]
-        self._hashes = hashes[self._rows]
-        repeated = np.flatnonzero(self._hashes[1:] == self._hashes[:-1])
-        self._collides = bool(len(repeated))
-        if self._collides:
-            self._check_unique(key)
+        taken = table.column_names if columns is None else columns
+        self._columns = {column: code_column(table.column(column)) for column in taken}
+        first, second, known = _hashed([table.column(column) for column in key])
+        rows = np.flatnonzero(known)
+        self._check_unique(table, key, first[rows], second[rows], rows)
+        self._index = _Index(first[rows], second[rows], rows)
 
-    def _check_unique(self, key: Sequence[str]) -> None:
-        counts = pc.value_counts(self._keys.drop_null())
-        twice = counts.filter(pc.greater(counts.field("counts"), 1))
-        if len(twice):
-            row = pc.index(self._keys, twice.field("values")[0]).as_py()
-            value = ", ".join(str(self._table.column(column)[row]) for column in key)
+    def _check_unique(
+        self, table: pa.Table, key: Sequence[str], first: _Hashes, second: _Hashes, rows: _Rows
+    ) -> None:
+        order = np.lexsort((second, first))
+        same = (first[order][1:] == first[order][:-1]) & (second[order][1:] == second[order][:-1])
+        if np.any(same):
+            row = int(rows[order[int(np.flatnonzero(same)[0])]])
+            value = ", ".join(str(table.column(column)[row]) for column in key)
             raise StateError(
                 f"dimension {self.name}: key {', '.join(key)} = {value} has more than one row",
                 hint="A lookup needs one row a key.",
@@ -60,32 +72,101 @@ class Dimension:
         Args:
             columns: the event columns that make the key, in its order.
         """
-        wanted = _joined(columns)
-        if self._collides or not len(self._hashes):
-            return pc.index_in(wanted, self._keys, skip_nulls=True).cast(pa.int64())
-        at = np.searchsorted(self._hashes, hash_strings(wanted))
-        rows = self._rows[np.minimum(at, len(self._rows) - 1)]
-        same = pc.equal(self._keys.take(pa.array(rows)), wanted)
-        return pc.if_else(same, pa.array(rows), pa.scalar(None, pa.int64()))
+        if len(columns) == 1 and _repeats(columns[0]):
+            codes = columns[0].combine_chunks().dictionary_encode()
+            return self.find([pa.chunked_array([codes.dictionary])]).take(codes.indices)
+        first, second, known = _hashed(columns)
+        rows = self._index.find(first, second)
+        missing = (rows == _MISSING) | ~known
+        return pa.array(rows, mask=missing) if np.any(missing) else pa.array(rows)
 
-    def take(self, column: str, rows: pa.Array) -> pa.ChunkedArray:
-        """The dimension's column at `rows`; NULL where the row is NULL."""
-        return self._table.column(column).take(rows)
+    def take(self, column: str, rows: pa.Array) -> pa.Array:
+        """The dimension's column at `rows`, maybe coded; NULL where the row is NULL."""
+        return self._columns[column].take(rows)
 
 
-def _joined(columns: Sequence[pa.ChunkedArray]) -> pa.Array:
-    """The key as one string column; NULL where any part is.
+class _Index:
+    """The row of each hash: open addressing with linear probing, half full at most.
 
-    Numbers of any width have one text. Each part of several begins with its length, so that no
-    two keys have the same text.
+    Args:
+        first, second: halves of the hashes, all different, shape (n,).
+        rows: what is found, shape (n,).
     """
-    parts = [column.cast(pa.string()) for column in columns]
-    if len(parts) == 1:
-        joined = parts[0]
-    else:
-        sized = [part for p in parts for part in (pc.binary_length(p).cast(pa.string()), p)]
-        joined = pc.binary_join_element_wise(*sized, _SEPARATOR)
-    return joined.combine_chunks() if isinstance(joined, pa.ChunkedArray) else joined
+
+    def __init__(self, first: _Hashes, second: _Hashes, rows: _Rows) -> None:
+        size = 1 << max(4, int(2 * len(first)).bit_length())
+        self._last = size - 1
+        # Both halves of a slot share a cache line.
+        self._halves = np.zeros((size, 2), dtype=np.uint64)
+        self._rows = np.full(size, _MISSING, dtype=np.int32)
+        waiting, slots = np.arange(len(first)), self._slots(first)
+        while len(waiting):
+            free = self._rows[slots] == _MISSING
+            # Of several that want one slot the last gets it; the others go on to the next.
+            self._rows[slots[free]] = rows[waiting[free]]
+            left = self._rows[slots] != rows[waiting]
+            got = waiting[~left]
+            self._halves[slots[~left], 0], self._halves[slots[~left], 1] = first[got], second[got]
+            waiting, slots = waiting[left], (slots[left] + 1) & self._last
+
+    def _slots(self, first: _Hashes) -> _Rows:
+        return first.view(np.int64) & self._last
+
+    def find(self, first: _Hashes, second: _Hashes) -> _Rows:
+        """The row of each hash, or `_MISSING`; int64, shape (n,)."""
+        slots = self._slots(first)
+        found, left = self._probe(slots, first, second)
+        asked = left
+        while len(left):
+            slots = (slots[left] + 1) & self._last
+            found[asked], left = self._probe(slots, first[asked], second[asked])
+            asked = asked[left]
+        return found
+
+    def _probe(self, slots: _Rows, first: _Hashes, second: _Hashes) -> tuple[_Rows, _Rows]:
+        """What stands in the slots, and which of the asked have to look further."""
+        rows = np.take(self._rows, slots).astype(np.int64)
+        halves = np.take(self._halves, slots, axis=0)
+        other = (halves[:, 0] != first) | (halves[:, 1] != second)
+        left = np.flatnonzero(other & (rows != _MISSING))
+        rows[other] = _MISSING
+        return rows, left
+
+
+def _hashed(
+    columns: Sequence[pa.ChunkedArray],
+) -> tuple[_Hashes, _Hashes, npt.NDArray[np.bool_]]:
+    """Both halves of each key's hash, and whether no part of it is NULL; shape (n,) each.
+
+    Numbers of any width have one text, and so one hash.
+    """
+    texts = [column if _is_text(column.type) else column.cast(pa.string()) for column in columns]
+    known = np.ones(len(texts[0]), dtype=np.bool_)
+    for text in texts:
+        if text.null_count:
+            known &= text.is_valid().to_numpy()
+    pairs = [hash_pairs(text) for text in texts]
+    first, second = (_together(halves) for halves in zip(*pairs, strict=True))
+    return first, second, known
+
+
+def _repeats(column: pa.ChunkedArray) -> bool:
+    """Whether so few keys come so often that it pays to find each once."""
+    sample = column.slice(0, _SAMPLE)
+    return len(sample) == _SAMPLE and len(sample.unique()) * 4 < _SAMPLE
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return bool(pa.types.is_string(plain) or pa.types.is_large_string(plain))
+
+
+def _together(hashes: Sequence[_Hashes]) -> _Hashes:
+    """One hash of several, of which the order counts."""
+    joined = hashes[0]
+    for more in hashes[1:]:
+        joined = (joined ^ (joined >> _HALF)) * _GOLDEN + more
+    return joined
 
 
 class Enricher:
@@ -95,10 +176,18 @@ class Enricher:
         self._lookups = merged_lookups(leaves)
         self._dimensions = {
             lookup.prefix: Dimension(
-                lookup.dimension, dimensions[lookup.dimension], [key for _, key in lookup.on]
+                lookup.dimension,
+                dimensions[lookup.dimension],
+                [key for _, key in lookup.on],
+                lookup.columns,
             )
             for lookup in self._lookups
         }
+
+    @property
+    def columns(self) -> list[str]:
+        """What the wide topic has beside the events' own columns."""
+        return [name for k in self._lookups for name in (*map(k.wide, k.columns), k.found)]
 
     def widen(self, events: pa.Table) -> pa.Table:
         """Events with `<dimension>__<column>` and `<dimension>__found` for every lookup."""

@@ -1,13 +1,15 @@
 """The speed layer: what the batch layer has not covered yet, a quarter of a second behind.
 
-A trigger reads what is new in the event log, drops repeats, widens the events with their
-dimensions, runs every view's partial plan, and commits states and offsets together.
+A trigger reads what is new in the event log, widens the events with their dimensions, drops
+repeats, and commits what is left with the offsets: one body of rows for all views of the topic.
+Compaction makes partial states of them where that makes them fewer; readers make the rest.
 """
 
 import logging
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -17,20 +19,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from playhead.clock import Clock
-from playhead.engines import DuckDBEngine
 from playhead.errors import CoverageError, StateError
 from playhead.eventlog import EventLog
 from playhead.lake import Lake
 from playhead.speed.alerts import TOPIC as ALERTS
 from playhead.speed.alerts import Alerter, Judge
+from playhead.speed.coding import Coder
 from playhead.speed.compact import BackgroundCompactor, Compactor
 from playhead.speed.dedupe import SeenEvents, Unseen
 from playhead.speed.dimensions import DimensionTables, dimension_versions, read_dimensions
 from playhead.speed.enrich import Enricher
-from playhead.speed.read import arrival_us, check_ends, read_new
+from playhead.speed.intake import Intake, Plan, Taker
+from playhead.speed.read import check_ends
 from playhead.speed.recall import Recaller
 from playhead.speed.records import MicroBatch, Progress, Touched
-from playhead.speed.seal import GROUP, Sealer
+from playhead.speed.seal import GROUP, BackgroundSealer, Sealer
 from playhead.speed.state import StateStore
 from playhead.speed.windows import WindowedView, watermark_of, windowed_views
 from playhead.views import View
@@ -61,7 +64,7 @@ class SpeedConfig:
         retain_every: how often.
     """
 
-    trigger: timedelta = timedelta(milliseconds=250)
+    trigger: timedelta = timedelta(milliseconds=100)
     seal_every: timedelta = timedelta(seconds=60)
     judge_every: timedelta = timedelta(seconds=1)
     dedupe_window: timedelta = timedelta(hours=24)
@@ -85,23 +88,38 @@ class _Topic:
     """What the layer holds in memory of one topic."""
 
     name: str
+    taker: Taker
     leaves: list[tuple[str, Leaf]] = field(default_factory=list)
     windows: list[WindowedView] = field(default_factory=list)
     next: dict[int, int] = field(default_factory=dict)
     seen: SeenEvents | None = None
     loads: int = 0
-    enricher: Enricher | None = None
     newest: datetime | None = None
+    plan: Plan | None = None
 
     def watermark(self, delay: timedelta) -> datetime | None:
         return None if self.newest is None else watermark_of(self.newest, delay)
 
-    @property
-    def columns(self) -> list[str]:
-        """Event columns that any view reads."""
-        read = {c for _, leaf in self.leaves for c in leaf.event_columns}
-        read |= {event for _, leaf in self.leaves for k in leaf.lookups for event, _ in k.on}
-        return sorted(read.union(_EVENT))
+    def make_plan(self, dimensions: Mapping[str, pa.Table]) -> None:
+        """Plan to read and to keep what the leaves need."""
+        leaves = [leaf for _, leaf in self.leaves]
+        enricher = Enricher(leaves, dimensions)
+        own = {"event_time", *(c for leaf in leaves for c in leaf.event_columns)}
+        keys = {event for leaf in leaves for k in leaf.lookups for event, _ in k.on}
+        self.plan = Plan(
+            self.name,
+            states=tuple(name for name, _ in self.leaves),
+            read=tuple(sorted(own | keys | {"event_id"})),
+            kept=(*sorted(own), *enricher.columns),
+            enricher=enricher,
+            coder=Coder(),
+        )
+
+    def take(self) -> Intake | None:
+        """What is new in the event log; None if nothing is."""
+        if self.plan is None:
+            raise StateError("the speed layer was not started")
+        return self.taker.take(self.plan, self.next)
 
 
 @dataclass(frozen=True)
@@ -143,10 +161,11 @@ class SpeedLayer:
         self._views = dict(views)
         self._changed_views = changed_views
         self._connection = connection
-        self._engine = DuckDBEngine(connection)
+        self._pool = ThreadPoolExecutor(2, thread_name_prefix="intake")
         self._clock = clock
         self._config = config or SpeedConfig()
-        self._sealer = Sealer(log, state, lake, connection)
+        self._sealer = Sealer(log, state, lake, _beside(connection))
+        self._sealing: BackgroundSealer | None = None
         self._alerter = Alerter(log, state, judge)
         self._recaller = Recaller(log, state, lake, connection)
         self._topics: dict[str, _Topic] = {}
@@ -154,6 +173,7 @@ class SpeedLayer:
         self._compactor: Compactor | None = None
         self._told: set[str] = set()
         self._sealed_at = self._looked_at = self._retained_at = clock.monotonic()
+        self._began = clock.now() - timedelta(seconds=self._sealed_at)
 
     # -- start ---------------------------------------------------------------------------
 
@@ -198,21 +218,25 @@ class SpeedLayer:
         known = self._state.registered()
         self._state.unregister(known - wanted)
         if wanted - known:
-            self._sealer.seal()
+            self._close_epoch()
             self._state.register(wanted)
 
     def _find_topics(self) -> None:
         runnable = self._runnable()
         for name in self._event_topics():
-            topic = self._topics.setdefault(name, _Topic(name))
+            topic = self._topics.get(name) or _Topic(name, self._taker())
+            self._topics[name] = topic
             topic.leaves = [
                 (state_name(v, x), x) for v in runnable for x in v.leaves if x.topic == name
             ]
             topic.windows = [w for w in windowed_views(runnable) if w.leaf.topic == name]
-            topic.enricher = Enricher([x for _, x in topic.leaves], self._dimensions.tables)
+            topic.make_plan(self._dimensions.tables)
             self._find_position(topic)
         if self._compactor is not None:
             self._compactor.leaves = self._leaves
+
+    def _taker(self) -> Taker:
+        return Taker(self._log, self._pool, limit=self._config.max_events)
 
     @property
     def _leaves(self) -> list[tuple[str, Leaf]]:
@@ -238,18 +262,24 @@ class SpeedLayer:
         new = {p: start for p, start in starts.items() if p not in position.next}
         if new:
             self._state.begin({topic.name: new})
-            self._log.commit(GROUP, topic.name, new)
         topic.next = {**new, **position.next}
         check_ends(topic.name, topic.next, self._log.end_offsets(topic.name))
+        # Also what a dead process began and did not tell the event log: retention waits for it.
+        known = self._log.committed(GROUP, topic.name)
+        if untold := {p: at for p, at in (position.first | new).items() if p not in known}:
+            self._log.commit(GROUP, topic.name, untold)
 
     def _recall(self, topic: _Topic) -> None:
         """Remember the ids of the dedupe window, however they came."""
-        now = self._clock.now()
-        topic.seen = SeenEvents(window=self._config.dedupe_window, limit=self._config.dedupe_limit)
-        topic.loads = self._recaller.recall(
-            topic.name, topic.seen, now=now, since=now - self._config.dedupe_window
-        )
+        window = self._config.dedupe_window
+        topic.seen = SeenEvents(window=window, limit=self._config.dedupe_limit)
+        since = self._recaller.since(topic.name, now=self._clock.now(), window=window)
+        topic.loads = self._recaller.recall(topic.name, topic.seen, now=self._passed(), since=since)
         topic.newest = self._recaller.newest(topic.name)
+
+    def _passed(self) -> datetime:
+        """The time of day when the layer was made and what has passed since: it never jumps."""
+        return self._began + timedelta(seconds=self._clock.monotonic())
 
     # -- a trigger -----------------------------------------------------------------------
 
@@ -258,16 +288,14 @@ class SpeedLayer:
         batch = MicroBatch(self._state.open_epoch(), dimensions=self._dimensions.label)
         taken: dict[str, _Taken] = {}
         for topic in self._topics.values():
-            events, after = read_new(
-                self._log, topic.name, topic.columns, topic.next, limit=self._config.max_events
-            )
-            if events.num_rows:
-                taken[topic.name] = self._take_in(topic, events, after, batch)
+            intake = topic.take()
+            if intake is not None:
+                taken[topic.name] = self._count(topic, intake, batch)
         if not taken:
             return Step()
         self._state.commit(batch)
         # Only now: if the commit fails, the same events come again, and are no repeats.
-        now = self._clock.now()
+        now = self._passed()
         for name, kept in taken.items():
             topic = self._topics[name]
             topic.next.update(kept.after)
@@ -281,41 +309,38 @@ class SpeedLayer:
             sum(one.late for one in seen),
         )
 
-    def _take_in(
-        self, topic: _Topic, events: pa.Table, after: dict[int, int], batch: MicroBatch
-    ) -> _Taken:
-        """Add one topic's new events to the micro-batch."""
-        if topic.seen is None or topic.enricher is None:
+    def _count(self, topic: _Topic, intake: Intake, batch: MicroBatch) -> _Taken:
+        """Add one topic's new events to the micro-batch, each once."""
+        if topic.seen is None:
             raise StateError("the speed layer was not started")
-        unseen = topic.seen.unseen(events.column("event_id"), arrival_us(events))
-        duplicates = events.num_rows - len(unseen.first)
-        kept = events.filter(pa.array(unseen.mask)) if duplicates else events
-        late = _count_before(kept, topic.watermark(DEFAULT_WATERMARK))
-        wide = topic.enricher.widen(kept)
-        for name, leaf in topic.leaves:
-            states = self._engine.partial(leaf, wide)
-            if states.num_rows:
-                batch.states.append((name, states))
-        batch.windows += self._touched(topic, wide)
-        batch.next_offsets[topic.name] = after
+        unseen = topic.seen.unseen_hashes(*intake.ids, intake.arrival_us)
+        duplicates = len(unseen.mask) - len(unseen.first)
+        events = intake.events.filter(pa.array(unseen.mask)) if duplicates else intake.events
+        late = _count_before(events, topic.watermark(DEFAULT_WATERMARK))
+        if topic.leaves and events.num_rows:
+            states = tuple(name for name, _ in topic.leaves)
+            batch.parts.append(intake.part(states, events))
+            batch.windows += self._touched(topic, events)
+        batch.next_offsets[topic.name] = intake.after
         batch.loads[topic.name] = topic.loads
-        latest = pc.max(kept.column("event_time")).as_py() if kept.num_rows else None
-        batch.progress[topic.name] = Progress(latest, kept.num_rows, duplicates, late)
+        latest = pc.max(events.column("event_time")).as_py() if events.num_rows else None
+        batch.progress[topic.name] = Progress(latest, events.num_rows, duplicates, late)
         newest = max((t for t in (latest, topic.newest) if t is not None), default=None)
-        return _Taken(after, unseen, newest)
+        return _Taken(intake.after, unseen, newest)
 
     def _touched(self, topic: _Topic, wide: pa.Table) -> list[Touched]:
-        self._connection.register("touching_events", wide)
-        try:
-            return [
-                touched
-                for windowed in topic.windows
-                for touched in windowed.touched(
-                    self._connection, "touching_events", topic.watermark(windowed.view.watermark)
-                )
-            ]
-        finally:
-            self._connection.unregister("touching_events")
+        times = wide.column("event_time").drop_null().cast(pa.int64()).to_numpy()
+        found = []
+        for windowed in topic.windows:
+            watermark = topic.watermark(windowed.view.watermark)
+            touched = None
+            if len(times):
+                touched = windowed.touched_by(self._connection, times, watermark)
+            if touched is None:
+                with _registered(self._connection, "touching_events", wide):
+                    touched = windowed.touched(self._connection, "touching_events", watermark)
+            found += touched
+        return found
 
     # -- between triggers ----------------------------------------------------------------
 
@@ -350,6 +375,14 @@ class SpeedLayer:
         self.refresh()
         return epoch
 
+    def _close_epoch(self) -> None:
+        """Close the open epoch; its events go to the lake, now or soon."""
+        if self._sealing is None:
+            self._sealer.seal()
+        else:
+            self._state.cut()
+            self._sealing.wake()
+
     def compact(self) -> int:
         """Merge state blocks once; `run` does so in the background. How many were made."""
         with self._compaction() as compactor:
@@ -358,9 +391,8 @@ class SpeedLayer:
     @contextmanager
     def _compaction(self) -> Iterator[Compactor]:
         """A compactor with a file handle and a DuckDB session of its own."""
-        state, connection = self._state.beside(), self._connection.cursor()
+        state, connection = self._state.beside(), _beside(self._connection)
         try:
-            connection.execute("SET TimeZone = 'UTC'")
             self._compactor = Compactor(state, connection)
             self._compactor.leaves = self._leaves
             yield self._compactor
@@ -396,9 +428,9 @@ class SpeedLayer:
         """
         if topic.seen is None or self._recaller.loaded(topic.name) == topic.loads:
             return
-        self._sealer.seal()
+        self._close_epoch()
         topic.loads = self._recaller.recall_loads(
-            topic.name, topic.seen, now=self._clock.now(), after=topic.loads
+            topic.name, topic.seen, now=self._passed(), after=topic.loads
         )
         topic.newest = self._recaller.newest(topic.name)
 
@@ -419,32 +451,64 @@ class SpeedLayer:
             on_step: told of every trigger that found events.
         """
         with self._compaction() as compactor, BackgroundCompactor(compactor):
-            while not stop.is_set():
-                began = self._clock.monotonic()
-                step = self.step()
-                if step.events and on_step:
-                    on_step(step)
-                if drain and not step.events:
-                    break
-                self._between(drain=drain)
-                left = self._config.trigger.total_seconds() - (self._clock.monotonic() - began)
-                if left > 0 and not drain:
-                    stop.wait(left)
+            with BackgroundSealer(self._sealer) as self._sealing:
+                try:
+                    self._run(stop, drain, on_step)
+                finally:
+                    self._sealing = None
+                    for topic in self._topics.values():
+                        topic.taker.stop()
             self.judge()
             self.seal()
 
+    def _run(
+        self, stop: threading.Event, drain: bool, on_step: Callable[[Step], None] | None
+    ) -> None:
+        while not stop.is_set():
+            began = self._clock.monotonic()
+            step = self.step()
+            if step.events and on_step:
+                on_step(step)
+            if drain and not step.events:
+                break
+            self._between(drain=drain)
+            left = self._config.trigger.total_seconds() - (self._clock.monotonic() - began)
+            if left > 0 and not drain:
+                stop.wait(left)
+
     def _between(self, *, drain: bool) -> None:
+        if self._sealing is not None:
+            self._sealing.check()
         now = self._clock.monotonic()
         if now - self._looked_at >= self._config.judge_every.total_seconds():
             self.refresh()
             if not drain:
                 self.judge()
         if now - self._sealed_at >= self._config.seal_every.total_seconds():
-            self.seal()
+            self._close_epoch()
+            self._sealed_at = now
         retention = self._config.retention
         if retention and now - self._retained_at >= self._config.retain_every.total_seconds():
             self._log.retain(retention)
             self._retained_at = now
+
+
+def _beside(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+    """Another session of the same DuckDB, for another thread."""
+    cursor = connection.cursor()
+    cursor.execute("SET TimeZone = 'UTC'")
+    return cursor
+
+
+@contextmanager
+def _registered(
+    connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table
+) -> Iterator[None]:
+    connection.register(name, table)
+    try:
+        yield
+    finally:
+        connection.unregister(name)
 
 
 def _count_before(events: pa.Table, watermark: datetime | None) -> int:

@@ -1,6 +1,6 @@
 """What the speed layer has to remember when it starts: ids of recent events, the newest time."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import duckdb
 
@@ -33,6 +33,22 @@ class Recaller:
     ) -> None:
         self._log, self._state, self._lake = log, state, lake
         self._connection = connection
+
+    def since(self, topic: str, *, now: datetime, window: timedelta) -> datetime:
+        """When the dedupe window starts.
+
+        It ends with the last event if none came within it: then the clock was set forward, or
+        nothing ran for so long, and what was sent last may be sent again first.
+        """
+        start = now - window
+        silent = self._log.offset_at(topic, start) == self._log.end_offsets(topic)
+        if not silent or not self._lake.exists(raw_name(topic)):
+            return start
+        scan = self._lake.scan(raw_name(topic), columns=["ingest_time", "load_id"])
+        row = self._connection.execute(
+            f"SELECT MAX(ingest_time) FROM {scan} WHERE load_id IS NULL"
+        ).fetchone()
+        return min(now, row[0]) - window if row and row[0] else start
 
     def recall(self, topic: str, seen: SeenEvents, *, now: datetime, since: datetime) -> int:
         """Remember every id that came at `since` or later, as if it came now.

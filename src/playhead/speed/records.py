@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal
 
 import pyarrow as pa
+
+from playhead.speed.blocks import encode
 
 
 @dataclass(frozen=True)
@@ -52,20 +55,56 @@ class Alert:
     raised_at: datetime
 
 
+Kind = Literal["events", "states"]
+"""What a block holds: events of the wide topic as they came, or partial states."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows that count for some states.
+
+    Attributes:
+        states: their names.
+        rows: events of the wide topic for all of them, or states of the one that there is.
+        first_us, last_us: microseconds since 1970 of the first and the last event in it; None
+            where no event has a time.
+    """
+
+    states: tuple[str, ...]
+    rows: pa.Table
+    kind: Kind = "events"
+    first_us: int | None = None
+    last_us: int | None = None
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A part as it is stored: its rows as bytes, and their CRC-32."""
+
+    part: Part
+    body: bytes
+    crc32: int
+
+    @classmethod
+    def of(cls, part: Part) -> "Encoded":
+        """Encode a part, which is best done before a transaction begins."""
+        return cls(part, *encode(part.rows))
+
+
 @dataclass
 class MicroBatch:
     """Everything that one trigger commits, at once.
 
     Attributes:
         next_offsets: by topic, then partition.
-        states: (state name, states) of every state that got some.
-        dimensions: versions of the dimensions that the states were made with.
+        parts: what it adds to states.
+        dimensions: versions of the dimensions that the events were widened with.
         loads: by topic, the last load whose ids count as seen.
     """
 
     epoch: int
     next_offsets: dict[str, dict[int, int]] = field(default_factory=dict)
-    states: list[tuple[str, pa.Table]] = field(default_factory=list)
+    parts: list[Part | Encoded] = field(default_factory=list)
     dimensions: str = "{}"
     loads: dict[str, int] = field(default_factory=dict)
     progress: dict[str, Progress] = field(default_factory=dict)
@@ -106,16 +145,46 @@ class StateView:
 
 @dataclass(frozen=True)
 class Block:
-    """States of one epoch."""
+    """Rows of one epoch that count for a state.
 
+    Attributes:
+        number: it never changes what it holds.
+    """
+
+    number: int
     epoch: int
-    states: pa.Table
+    kind: Kind
+    rows: pa.Table
 
 
 @dataclass(frozen=True)
-class Mergeable:
-    """Blocks of one state and epoch that may become one."""
+class Group:
+    """Blocks of one state, epoch, kind and set of dimensions that may become one.
+
+    Attributes:
+        level: the highest among them.
+        rows: in all of them.
+        closed: no more come to their epoch.
+        made_with: versions of the dimensions.
+    """
 
     epoch: int
     level: int
     blocks: tuple[int, ...]
+    rows: int
+    closed: bool
+    made_with: str
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """Bodies of events, of the same epoch and for the same states, that may become one.
+
+    Attributes:
+        level: the highest among them.
+        states: names.
+    """
+
+    level: int
+    bodies: tuple[int, ...]
+    states: tuple[str, ...]

@@ -15,13 +15,18 @@ from pathlib import Path
 import pyarrow as pa
 
 from playhead.errors import StateError
-from playhead.speed.blocks import decode, encode
+from playhead.speed import blocktable
+from playhead.speed.blocktable import Bodies
 from playhead.speed.records import (
     Active,
     Alert,
     Block,
-    Mergeable,
+    Crowd,
+    Encoded,
+    Group,
+    Kind,
     MicroBatch,
+    Part,
     Position,
     Progress,
     StateView,
@@ -52,12 +57,12 @@ class StateStore:
     def __init__(self, path: Path) -> None:
         self._file = StateFile(path)
         self._owner: str | None = None
-        self._decoded: dict[str, dict[int, pa.Table]] = {}
+        self._bodies = Bodies(path)
 
     def close(self) -> None:
         """Close the file; the store cannot be used after it. May be called twice."""
         self._file.close()
-        self._decoded.clear()
+        self._bodies.clear()
 
     # -- ownership -----------------------------------------------------------------------
 
@@ -83,6 +88,16 @@ class StateStore:
                     hint="This one stops; nothing of its last micro-batch was kept.",
                 )
             yield db
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let nobody take the state over while the block runs; what it writes is committed at once.
+
+        Raises:
+            StateError: another process has taken it over.
+        """
+        with self._owned():
+            yield
 
     # -- where the layer is --------------------------------------------------------------
 
@@ -155,26 +170,25 @@ class StateStore:
         since, pruned = row or (None, 0)
         return StateView(since, pruned, tuple(Active(*a) for a in active), tuple(made))
 
-    def snapshot(self, state: str, topic: str) -> tuple[StateView, list[Block]]:
+    def snapshot(
+        self,
+        state: str,
+        topic: str,
+        *,
+        first_us: int | None = None,
+        last_us: int | None = None,
+    ) -> tuple[StateView, list[Block]]:
         """One state with its blocks, all as they stood at one moment.
 
-        Blocks never change, so what is decoded is kept until the block is gone.
+        Blocks never change, so what is decoded is kept for a while.
+
+        Args:
+            first_us, last_us: leave out blocks without any event between these microseconds
+                since 1970, both inclusive; None: no bound.
         """
         with self._file.reading() as db:
-            view = self.head(state, topic)
-            heads = db.execute(
-                "SELECT block, epoch FROM blocks WHERE state = ? ORDER BY block", (state,)
-            ).fetchall()
-            known = self._decoded.get(state, {})
-            tables = {b: known[b] if b in known else self._decode(db, b) for b, _ in heads}
-            self._decoded[state] = tables
-        return view, [Block(epoch, tables[block]) for block, epoch in heads]
-
-    def _decode(self, db: sqlite3.Connection, block: int) -> pa.Table:
-        crc, body = db.execute(
-            "SELECT crc32, body FROM blocks WHERE block = ?", (block,)
-        ).fetchone()
-        return decode(body, crc, f"{self._file.path}: state block {block}")
+            blocks = self._bodies.blocks(db, state, first_us=first_us, last_us=last_us)
+            return self.head(state, topic), blocks
 
     def windows(self, view: str) -> list[tuple[datetime, str, int, int]]:
         """(start, "open" | "final" | "revised", revision, late events) of windows of note."""
@@ -218,7 +232,8 @@ class StateStore:
         """Keep these states no longer: their view is gone, changed or cannot run."""
         gone = [(state,) for state in states]
         with self._owned() as db:
-            db.executemany("DELETE FROM blocks WHERE state = ?", gone)
+            for state, *_ in gone:
+                blocktable.delete(db, "state = ?", state)
             db.executemany("DELETE FROM states WHERE state = ?", gone)
 
     def registered(self) -> set[str]:
@@ -233,7 +248,7 @@ class StateStore:
         Raises:
             StateError: another process owns the state, or the disk refused; nothing was kept.
         """
-        encoded = [(state, table.num_rows, *encode(table)) for state, table in batch.states]
+        encoded = [part if isinstance(part, Encoded) else Encoded.of(part) for part in batch.parts]
         with self._owned() as db:
             for topic, offsets in batch.next_offsets.items():
                 db.executemany(
@@ -241,14 +256,8 @@ class StateStore:
                     "AND partition = ?",
                     [(after, batch.epoch, topic, p) for p, after in offsets.items()],
                 )
-            db.executemany(
-                "INSERT INTO blocks (state, epoch, level, rows, dimensions, crc32, body) "
-                "VALUES (?, ?, 0, ?, ?, ?, ?)",
-                [
-                    (state, batch.epoch, rows, batch.dimensions, crc, body)
-                    for state, rows, body, crc in encoded
-                ],
-            )
+            for part in encoded:
+                blocktable.insert(db, part, epoch=batch.epoch, level=0, made_with=batch.dimensions)
             db.executemany(
                 "INSERT OR IGNORE INTO loads VALUES (?, ?, ?)",
                 [(batch.epoch, topic, load) for topic, load in batch.loads.items()],
@@ -305,7 +314,7 @@ class StateStore:
         newest = max(epoch for epoch, _ in last.values())
         now = _now()
         with self._owned() as db:
-            for table in ("blocks", "states", "epochs", "ranges", "loads"):
+            for table in ("blocks", "bodies", "states", "epochs", "ranges", "loads"):
                 db.execute(f"DELETE FROM {table}")
             held = sorted({newest, *(epoch for epoch, _ in last.values())})
             db.executemany(
@@ -325,50 +334,67 @@ class StateStore:
 
     # -- compaction ----------------------------------------------------------------------
 
-    def mergeable(self, state: str, *, fan_in: int) -> list[Mergeable]:
-        """Blocks to compact: of the open epoch `fan_in` of one level, of a closed one all."""
-        rows = self._file.rows(
-            "SELECT epoch, MAX(level), GROUP_CONCAT(block) FROM blocks, "
-            "(SELECT MAX(epoch) AS open FROM epochs) WHERE state = ? "
-            "GROUP BY epoch, dimensions, CASE WHEN epoch = open THEN level END "
-            "HAVING COUNT(*) >= CASE WHEN epoch = open THEN ? ELSE 2 END ORDER BY epoch",
-            state,
-            fan_in,
-        )
-        return [Mergeable(e, level, tuple(map(int, text.split(",")))) for e, level, text in rows]
+    def groups(self, state: str, kind: Kind, *, fan_in: int, limit_rows: int) -> list[Group]:
+        """Blocks of a state that may become one: of the open epoch `fan_in` of one level, else all.
+
+        Args:
+            limit_rows: a group has about as many rows at most.
+        """
+        with self._file.reading() as db:
+            return blocktable.groups(db, state, kind, fan_in=fan_in, limit_rows=limit_rows)
 
     def tables(self, blocks: Sequence[int]) -> list[pa.Table]:
-        """The states of some blocks, without those that are gone meanwhile."""
+        """The rows of some blocks, without those that are gone meanwhile."""
         with self._file.reading() as db:
-            return [self._decode(db, block) for block in self._present(db, blocks)]
+            return self._bodies.of_blocks(db, blocks)
 
-    def _present(self, db: sqlite3.Connection, blocks: Sequence[int]) -> list[int]:
-        rows = db.execute(
-            "SELECT block FROM blocks WHERE block IN (SELECT value FROM json_each(?))",
-            (json.dumps(list(blocks)),),
+    def times(self, blocks: Sequence[int]) -> tuple[int | None, int | None]:
+        """Microseconds since 1970 of the first and the last event in some blocks."""
+        rows = self._file.rows(
+            "SELECT MIN(first_us), MAX(last_us) FROM blocks "
+            "WHERE block IN (SELECT value FROM json_each(?))",
+            json.dumps(list(blocks)),
         )
-        return [block for (block,) in rows.fetchall()]
+        ((first_us, last_us),) = rows
+        return first_us, last_us
 
-    def replace(self, blocks: Sequence[int], merged: pa.Table, level: int) -> bool:
-        """Put one merged block of `level` in the place of several of one epoch.
+    def replace(self, group: Group, merged: Part) -> bool:
+        """Put one block of states in the place of a group.
 
         Returns:
             False if one of them is gone (a batch run covers its epoch): nothing was changed.
         """
-        body, crc = encode(merged)
+        encoded = Encoded.of(merged)
         with self._owned() as db:
-            if len(self._present(db, blocks)) < len(blocks):
+            if len(blocktable.present(db, group.blocks)) < len(group.blocks):
                 return False
-            state, epoch, dimensions = db.execute(
-                "SELECT state, epoch, dimensions FROM blocks WHERE block = ?", (blocks[0],)
-            ).fetchone()
-            db.executemany("DELETE FROM blocks WHERE block = ?", [(b,) for b in blocks])
-            db.execute(
-                "INSERT INTO blocks (state, epoch, level, rows, dimensions, crc32, body) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (state, epoch, level, merged.num_rows, dimensions, crc, body),
+            blocks = json.dumps(group.blocks)
+            blocktable.delete(db, "block IN (SELECT value FROM json_each(?))", blocks)
+            blocktable.insert(
+                db,
+                encoded,
+                epoch=group.epoch,
+                level=group.level + 1,
+                made_with=group.made_with,
             )
         return True
+
+    def crowds(self, *, fan_in: int) -> list[Crowd]:
+        """Small bodies of events that may become one."""
+        with self._file.reading() as db:
+            return blocktable.crowds(db, fan_in=fan_in)
+
+    def crowded(self, crowd: Crowd) -> list[pa.Table]:
+        """The rows of a crowd's bodies, without those that are gone meanwhile."""
+        with self._file.reading() as db:
+            there = blocktable.bodies_present(db, crowd.bodies)
+            return [self._bodies.read(db, body, keep=False) for body in there]
+
+    def put_together(self, crowd: Crowd, together: Part) -> bool:
+        """Put one body of events in the place of a crowd; False if one of them is gone."""
+        encoded = Encoded.of(together)
+        with self._owned() as db:
+            return blocktable.put_together(db, crowd, encoded)
 
     def prune(self, state: str, epoch: int) -> int:
         """Drop the state's blocks up to an epoch that the batch layer covers; how many.
@@ -376,9 +402,7 @@ class StateStore:
         Epochs that every kept state has from the batch layer are forgotten.
         """
         with self._file.writing() as db:
-            gone = db.execute(
-                "DELETE FROM blocks WHERE state = ? AND epoch <= ?", (state, epoch)
-            ).rowcount
+            gone = blocktable.delete(db, "state = ? AND epoch <= ?", state, epoch)
             db.execute(
                 "UPDATE states SET pruned_to = MAX(pruned_to, ?) WHERE state = ?", (epoch, state)
             )
@@ -387,7 +411,7 @@ class StateStore:
                     f"DELETE FROM {table} WHERE epoch <= (SELECT MIN(pruned_to) FROM states) "
                     "AND epoch < (SELECT MIN(epoch) FROM epochs WHERE status <> 'sealed')"
                 )
-        return int(gone)
+        return gone
 
     # -- windows and alerts --------------------------------------------------------------
 

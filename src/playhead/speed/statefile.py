@@ -3,16 +3,19 @@
 import sqlite3
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from playhead import disk, mirror
 from playhead.errors import StateError, WorkspaceError
 
-FORMAT = 1
+FORMAT = 2
 BUSY_TIMEOUT_S = 30
 _WAL_KEPT_BYTES = 64 << 20
+REBUILD = "Run `playhead rebuild --all`: speed state is made anew from the lake and the event log."
 
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
@@ -31,12 +34,17 @@ CREATE TABLE loads (
 CREATE TABLE states (
     state TEXT PRIMARY KEY, since_epoch INTEGER NOT NULL, pruned_to INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE bodies (
+    body INTEGER PRIMARY KEY AUTOINCREMENT, crc32 INTEGER NOT NULL, bytes BLOB NOT NULL
+) STRICT;
 CREATE TABLE blocks (
     block INTEGER PRIMARY KEY AUTOINCREMENT, state TEXT NOT NULL, epoch INTEGER NOT NULL,
-    level INTEGER NOT NULL, rows INTEGER NOT NULL, dimensions TEXT NOT NULL,
-    crc32 INTEGER NOT NULL, body BLOB NOT NULL
+    kind TEXT NOT NULL, level INTEGER NOT NULL, rows INTEGER NOT NULL,
+    first_us INTEGER, last_us INTEGER, dimensions TEXT NOT NULL,
+    body INTEGER NOT NULL REFERENCES bodies
 ) STRICT;
-CREATE INDEX blocks_by_state ON blocks (state, epoch, level);
+CREATE INDEX blocks_by_state ON blocks (state, epoch, kind, level);
+CREATE INDEX blocks_by_body ON blocks (body);
 CREATE TABLE topics (
     topic TEXT PRIMARY KEY, max_event_time TEXT, events INTEGER NOT NULL,
     duplicates INTEGER NOT NULL, late INTEGER NOT NULL
@@ -71,6 +79,7 @@ class StateFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._turn = threading.RLock()
+        self._writes = False
         path.parent.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(
             path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
@@ -92,6 +101,7 @@ class StateFile:
                 if self._format() == 0:
                     for statement in _TABLES.split(";"):
                         self._db.execute(statement)
+                    mirror.create(self._db)
                     self._db.execute(
                         "INSERT INTO epochs VALUES (1, 'open', strftime('%Y-%m-%d %H:%M:%f'), NULL)"
                     )
@@ -101,6 +111,34 @@ class StateFile:
                 f"{self.path} has format {self._format()}, and this Playhead knows {FORMAT}",
                 hint="Use the newer Playhead that wrote it.",
             )
+        if self._format() < FORMAT:
+            raise WorkspaceError(
+                f"{self.path} has format {self._format()}, of an older Playhead; this one reads "
+                f"format {FORMAT}",
+                hint=REBUILD,
+            )
+        with self.reading():
+            if wrong := self.damage():
+                raise StateError(f"{self.path} is damaged: {'; '.join(wrong)}", hint=REBUILD)
+
+    def damage(self) -> list[str]:
+        """What is wrong with the tables beside the blocks' bodies, in words; empty if sound."""
+        if short := mirror.missing_bytes(self.path):
+            return short
+        with self.reading() as db:
+            return mirror.schema_differences(db, _TABLES) or mirror.differences(db)
+
+    def damaged_bodies(self) -> Iterator[int]:
+        """The bodies of blocks whose bytes fail their checksum, one read at a time."""
+        for (body,) in self.rows("SELECT body FROM bodies ORDER BY body"):
+            try:
+                found = self.rows("SELECT crc32, bytes FROM bodies WHERE body = ?", body)
+            except StateError:
+                yield body
+                continue
+            # A body that is gone meanwhile was compacted or pruned.
+            if found and zlib.crc32(found[0][1]) != found[0][0]:
+                yield body
 
     def _format(self) -> int:
         return int(self._db.execute("PRAGMA user_version").fetchone()[0])
@@ -111,8 +149,8 @@ class StateFile:
         while True:
             try:
                 self._db.execute("PRAGMA journal_mode = WAL")
-            except sqlite3.OperationalError:
-                if time.monotonic() > deadline:
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)
             else:
@@ -125,10 +163,17 @@ class StateFile:
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction, durable when the block ends, undone if it raises."""
+        """One transaction, durable when the block ends, undone if it raises.
+
+        Within another one, a part of it.
+        """
         with self._turn:
+            if self._writes:
+                yield self._db
+                return
             try:
                 self._db.execute("BEGIN IMMEDIATE")
+                self._writes = True
                 yield self._db
                 self._db.execute("COMMIT")
             except BaseException as error:
@@ -136,6 +181,8 @@ class StateFile:
                 if isinstance(error, sqlite3.Error):
                     raise self._failed(error) from error
                 raise
+            finally:
+                self._writes = False
 
     def _undo(self) -> None:
         try:
@@ -176,8 +223,10 @@ class StateFile:
     def _failed(self, error: sqlite3.Error) -> StateError:
         if isinstance(error, sqlite3.ProgrammingError):
             return StateError(f"{self.path} is closed: {error}")
-        if "not a database" in str(error) or "malformed" in str(error):
-            hint = "Move it away: the speed layer then goes on from the lake, after a batch run."
+        if "locked" in str(error):
+            hint = "Another process is at work on it: if that one is stopped or stuck, end it."
+        elif "not a database" in str(error) or "malformed" in str(error):
+            hint = REBUILD
         else:
-            hint = "Nothing of this step was kept."
+            hint = disk.advice(error) or "Nothing of this step was kept."
         return StateError(f"{self.path}: {error}", hint=hint)

@@ -1,15 +1,20 @@
 """Windows of event time: which ones a micro-batch touched, and which ones are final."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import duckdb
+import numpy as np
+import numpy.typing as npt
 
 from playhead.speed.records import Touched
 from playhead.views import View
 from playhead.views.leaf import Leaf, Window
 
 _MONTHS = {"month": 1, "quarter": 3, "year": 12}
+_EPOCH = datetime(1970, 1, 1)
+_COUNTED_WINDOWS = 1 << 20
 _FIRST, _LAST = datetime(1, 1, 1), datetime(9999, 12, 31, 23, 59, 59, 999_999)
 
 
@@ -34,12 +39,51 @@ class WindowedView:
             events: name of the wide topic in the session.
             watermark: as it stood before these events; windows that ended by it are late.
         """
-        key = dict(self.leaf.keys)[self.window.key]
         where = f"WHERE {self.leaf.where}" if self.leaf.where else ""
         rows = connection.execute(
-            f"SELECT CAST({key} AS TIMESTAMP) AS w, COUNT(*) FROM {events} {where} "
+            f"SELECT CAST({self._key} AS TIMESTAMP) AS w, COUNT(*) FROM {events} {where} "
             "GROUP BY w HAVING w IS NOT NULL"
         ).fetchall()
+        return self._told(rows, watermark)
+
+    def touched_by(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        times_us: npt.NDArray[np.int64],
+        watermark: datetime | None,
+    ) -> list[Touched] | None:
+        """The same from the events' times alone, where these decide; else None.
+
+        Args:
+            times_us: microseconds since 1970, shape (n,), n > 0.
+        """
+        if self.leaf.where is not None or self.window.fixed is None:
+            return None
+        width = self.window.width * 1_000_000
+        # One window says where they all begin: they are all of one width.
+        row = connection.execute(
+            f"SELECT epoch_us(CAST({self._key} AS TIMESTAMP)) "
+            "FROM (SELECT make_timestamp(?::BIGINT) AS event_time)",
+            [int(times_us[0])],
+        ).fetchone()
+        if row is None or row[0] is None:
+            return None
+        numbers = (times_us - row[0]) // width
+        low = int(numbers.min())
+        if int(numbers.max()) - low > _COUNTED_WINDOWS:
+            return None
+        counts = np.bincount(numbers - low)
+        starts = [row[0] + (low + int(n)) * width for n in np.flatnonzero(counts)]
+        found = zip(starts, counts[counts > 0].tolist(), strict=True)
+        return self._told([(_EPOCH + timedelta(microseconds=s), n) for s, n in found], watermark)
+
+    @property
+    def _key(self) -> str:
+        return dict(self.leaf.keys)[self.window.key]
+
+    def _told(
+        self, rows: Sequence[tuple[datetime, int]], watermark: datetime | None
+    ) -> list[Touched]:
         final = self.final_before(watermark) if watermark else _FIRST
         return [Touched(self.view.name, w, n if w < final else 0) for w, n in rows]
 

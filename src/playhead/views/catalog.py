@@ -6,19 +6,27 @@ from importlib import resources
 from pathlib import Path
 
 from playhead.errors import ViewError
+from playhead.views.header import read_header
+from playhead.views.relations import known_relations
 from playhead.views.view import View
 
 
 @cache
 def library() -> dict[str, View]:
-    """The built-in views by name, in the order of their names."""
+    """The built-in views by name, in the order of their names.
+
+    Their plans are derived when they are first asked for: deriving all takes half a second.
+    """
     files = resources.files("playhead.views") / "library"
     texts = {
         entry.name.removesuffix(".sql"): entry.read_text(encoding="utf-8")
         for entry in files.iterdir()
         if entry.name.endswith(".sql")
     }
-    return {name: View.parse(name, texts[name]) for name in sorted(texts)}
+    relations = known_relations()
+    return {
+        name: View(name, texts[name], read_header(texts[name]), relations) for name in sorted(texts)
+    }
 
 
 def load_views(folders: Iterable[Path] = ()) -> dict[str, View]:

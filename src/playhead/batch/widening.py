@@ -1,0 +1,54 @@
+"""One wide relation for several states: events joined once with all dimensions that they need."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from playhead.views.leaf import Leaf
+from playhead.views.rows import Lookup, wide_sql
+
+__all__ = ["EVENT_DAY", "Widening", "alike"]
+
+EVENT_DAY = "event__day"
+"""The column of a widened topic that holds the day of the event's time."""
+
+
+@dataclass(frozen=True)
+class Widening:
+    """The event columns and lookups that some leaves of one topic need together."""
+
+    leaves: tuple[Leaf, ...]
+
+    @property
+    def lookups(self) -> tuple[Lookup, ...]:
+        """Each dimension once, with the columns that any of the leaves reads."""
+        merged: dict[str, Lookup] = {}
+        for lookup in (k for leaf in self.leaves for k in leaf.lookups):
+            known = merged.get(lookup.prefix, lookup)
+            columns = tuple(dict.fromkeys([*known.columns, *lookup.columns]))
+            merged[lookup.prefix] = Lookup(lookup.dimension, lookup.on, columns)
+        return tuple(merged.values())
+
+    def sql(self, source: str) -> str:
+        """SELECT that widens `source`, a relation of cleaned events, and adds `EVENT_DAY`."""
+        columns = tuple(dict.fromkeys(c for leaf in self.leaves for c in leaf.event_columns))
+        dated = f"(SELECT *, CAST(event_time AS DATE) AS {EVENT_DAY} FROM {source})"
+        return wide_sql(self.leaves[0].topic, (*columns, EVENT_DAY), self.lookups, source=dated)
+
+
+def alike(leaves: Sequence[Leaf]) -> list[Widening]:
+    """Leaves of one topic put together where a name means the same lookup to all of them."""
+    groups: list[list[Leaf]] = []
+    for leaf in leaves:
+        fitting = (group for group in groups if all(_agree(leaf, other) for other in group))
+        group = next(fitting, None)
+        if group is None:
+            groups.append([leaf])
+        else:
+            group.append(leaf)
+    return [Widening(tuple(group)) for group in groups]
+
+
+def _agree(one: Leaf, other: Leaf) -> bool:
+    known = {k.prefix: (k.dimension, k.on) for k in one.lookups}
+    theirs = {k.prefix: (k.dimension, k.on) for k in other.lookups}
+    return all(known[prefix] == theirs[prefix] for prefix in known.keys() & theirs.keys())

@@ -1,0 +1,43 @@
+"""Where a damaged Parquet file is damaged: by the checksums of its pages."""
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+_ROWS = 65_536
+
+
+def parquet_damage(path: str) -> list[str]:
+    """Where a file's pages fail their checksums or cannot be decoded; empty if all can be.
+
+    Each place names row group, column and the bytes of the file that hold it. Pages of files
+    that other programs wrote without checksums are decoded, and no more.
+    """
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            return list(_damaged(file))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        return [f"the footer at the end of the file cannot be read ({_brief(error)})"]
+
+
+def _damaged(file: pq.ParquetFile) -> Iterator[str]:
+    for group in range(file.metadata.num_row_groups):
+        chunks = file.metadata.row_group(group)
+        for column in range(chunks.num_columns):
+            chunk = chunks.column(column)
+            try:
+                path = chunk.path_in_schema
+                for _ in file.iter_batches(_ROWS, row_groups=[group], columns=[path]):
+                    pass
+            except (pa.ArrowException, OSError, ValueError) as error:
+                start = chunk.dictionary_page_offset or chunk.data_page_offset
+                end = start + chunk.total_compressed_size
+                yield (
+                    f"bytes {start} to {end}: row group {group}, column {chunk.path_in_schema} "
+                    f"({_brief(error)})"
+                )
+
+
+def _brief(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

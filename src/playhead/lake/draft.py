@@ -1,0 +1,74 @@
+"""Rows on their way into a table: written query by query, seen by nobody until published."""
+
+import uuid
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import duckdb
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table
+
+from playhead.lake import parquet
+from playhead.lake.storage import local_path, remove_folder
+
+
+class Draft:
+    """New files of one table, made by `Lake.draft` and committed by `Lake.publish`, once.
+
+    What a process leaves unpublished when it dies, `Lake.sweep` deletes; as a context manager
+    a draft deletes what was not published by itself.
+
+    Attributes:
+        layout: how the table's files look.
+        files: an entry for each file written so far.
+    """
+
+    def __init__(self, table: Table, layout: parquet.Layout) -> None:
+        self.uuid = table.metadata.table_uuid
+        self.layout = layout
+        self.files: list[DataFile] = []
+        self._data = Path(local_path(table.location())) / "data"
+        self._folders: list[Path] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.discard()
+
+    @property
+    def rows(self) -> int:
+        return sum(file.record_count for file in self.files)
+
+    def add(self, con: duckdb.DuckDBPyConnection, query: str) -> None:
+        """Run a query and write its rows; sorted within, not across, the queries of a draft.
+
+        Columns are matched as by `Lake.append`. A query that fails leaves nothing behind.
+
+        Raises:
+            LakeError: the query fails, has a column that the table lacks, or rows without a
+                partition value or a required one; or the disk is full.
+        """
+        folder = self._data / uuid.uuid4().hex
+        try:
+            self.files += parquet.write(self.layout, con, query, folder)
+        except BaseException:
+            remove_folder(folder)
+            raise
+        self._folders.append(folder)
+
+    def release(self) -> list[Path]:
+        """The folders that hold the files; whoever takes them deletes them if need be."""
+        folders, self._folders = self._folders, []
+        return folders
+
+    def discard(self) -> None:
+        """Delete the files, unless they were released."""
+        for folder in self.release():
+            remove_folder(folder)

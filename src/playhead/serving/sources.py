@@ -1,0 +1,115 @@
+"""Where a leaf's states come from: the batch layer's table, speed states, events that wait."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import duckdb
+import pyarrow as pa
+
+from playhead.batch.buckets import bucket_of
+from playhead.lake import Snapshot
+from playhead.speed.compact import plain
+from playhead.speed.records import Block
+from playhead.speed.windows import end_of
+from playhead.views.binder import quote
+from playhead.views.leaf import Leaf, Window
+
+
+@dataclass(frozen=True)
+class Span:
+    """Event time [start, end), naive UTC: windows that start in it."""
+
+    start: datetime = datetime(1, 1, 1)
+    end: datetime = datetime(9999, 12, 31, 23, 59, 59, 999_999)
+
+    def events(self, window: Window) -> "Span":
+        """Where the events of those windows lie."""
+        return Span(self.start, end_of(self.end, window))
+
+    @property
+    def bounds_us(self) -> tuple[int, int]:
+        """The first and the last microsecond since 1970."""
+        return _us(self.start), _us(self.end) - 1
+
+
+def _us(time: datetime) -> int:
+    past = time.replace(tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)
+    return (past.days * 86_400 + past.seconds) * 1_000_000 + past.microseconds
+
+
+def merged_states(
+    connection: duckdb.DuckDBPyConnection,
+    leaf: Leaf,
+    name: str,
+    batch: Snapshot | None,
+    blocks: Sequence[Block],
+    within: Span | None,
+) -> str:
+    """SQL of a leaf's merged state, over relations that are made readable in the session.
+
+    Args:
+        name: a name of the state's own.
+        batch: the batch layer's table, if there is one.
+        blocks: the speed layer's, of epochs that the batch layer does not cover.
+        within: leave out windows that lie elsewhere; the leaf has a window then.
+    """
+    columns = ", ".join(
+        f"CAST({quote(c)} AS {leaf.types[c]}) AS {quote(c)}" for c in leaf.state_columns
+    )
+    where = _window_filter(leaf, within)
+    states = [f"SELECT {columns} FROM {scan}{where}" for scan in _batch(leaf, batch, within)]
+    merged = [block.rows for block in blocks if block.kind == "states"]
+    if merged:
+        connection.register(f"{name}__states", pa.concat_tables(merged))
+        states.append(f"SELECT {columns} FROM {quote(f'{name}__states')}{where}")
+    events = [block.rows for block in blocks if block.kind == "events"]
+    if events:
+        connection.register(f"{name}__events", _together(events))
+        partial = leaf.partial(source=_events_of(f"{name}__events", leaf, within))
+        fresh = f"SELECT {columns} FROM (\n{partial}\n)"
+        if not states:
+            return fresh
+        states.append(fresh)
+    if not states:
+        nulls = (f"CAST(NULL AS {leaf.types[c]}) AS {quote(c)}" for c in leaf.state_columns)
+        states = [f"SELECT {', '.join(nulls)} WHERE FALSE"]
+    connection.execute(f"CREATE OR REPLACE TEMP VIEW {quote(name)} AS {' UNION ALL '.join(states)}")
+    return leaf.merge(source=name)
+
+
+def _batch(leaf: Leaf, batch: Snapshot | None, within: Span | None) -> list[str]:
+    """Scans of the batch layer's table: none if it holds nothing that is asked for."""
+    if batch is None or not batch.files:
+        return []
+    partitions = None
+    if within is not None:
+        first, last = bucket_of(leaf, within.start.date()), within.end.date()
+        partitions = [p for p in batch.partitions if first <= p <= last]
+        if not partitions:
+            return []
+    return [batch.scan(partitions=partitions, columns=leaf.state_columns)]
+
+
+def _window_filter(leaf: Leaf, within: Span | None) -> str:
+    if within is None or leaf.window is None:
+        return ""
+    key = f"CAST({quote(leaf.window.key)} AS TIMESTAMP)"
+    return f" WHERE {key} >= TIMESTAMP '{within.start}' AND {key} < TIMESTAMP '{within.end}'"
+
+
+def _events_of(relation: str, leaf: Leaf, within: Span | None) -> str:
+    if within is None or leaf.window is None:
+        return quote(relation)
+    span = within.events(leaf.window)
+    return (
+        f"(SELECT * FROM {quote(relation)} WHERE event_time >= TIMESTAMP '{span.start}' "
+        f"AND event_time < TIMESTAMP '{span.end}') AS events"
+    )
+
+
+def _together(tables: Sequence[pa.Table]) -> pa.Table:
+    """Events of several blocks as one relation; DuckDB reads each chunk's own codes."""
+    if all(table.schema.equals(tables[0].schema) for table in tables):
+        return pa.concat_tables(tables)
+    return pa.concat_tables([plain(table) for table in tables], promote_options="permissive")
