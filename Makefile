@@ -5,6 +5,7 @@ DATA ?=
 PYTHON ?=
 PYTEST_ARGS ?= -n 2
 BENCH_ARGS ?=
+ARGS ?=
 LOCK_ARGS ?=
 
 BIN := .venv/bin
@@ -12,7 +13,7 @@ STAMP := .venv/.installed
 NEEDS_3_11 := import sys; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow check bench docs lock clean
+.PHONY: help setup demo test test-slow torture check bench docs lock clean
 
 help: ## List the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +28,9 @@ test: $(STAMP) ## Run the tests (PYTEST_ARGS="-n 2")
 
 test-slow: $(STAMP) ## Run the tests that take minutes
 	@$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+torture: $(STAMP) ## Kill the processes of workspaces a thousand times (ARGS="--kills N --seed N")
+	@PYTHONPATH=tests $(BIN)/python -m torture $(ARGS)
 
 check: $(STAMP) ## Lint, formatting and types
 	$(BIN)/ruff check .

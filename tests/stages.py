@@ -1,6 +1,7 @@
 """Stages of the layers as processes of their own, which stop at a chosen moment to be killed."""
 
 import importlib
+import inspect
 import multiprocessing
 import os
 import signal
@@ -19,6 +20,7 @@ from unittest.mock import patch
 
 from layers import Running, SmallWorkspace, send, watches, workspace
 from playhead.batch.replay import AtOnce, ReplaySpec
+from playhead.errors import PlayheadError
 
 VIEWS = ("counts", "windows", "countries")
 
@@ -37,7 +39,8 @@ def start_server() -> None:
 class Moment:
     """The `nth` call of a function, before it does its work or after it.
 
-    `function` is written "package.module:Class.method".
+    `function` is written "package.module:Class.method", or "package.module:function" as the
+    module calls it by that name.
     """
 
     function: str
@@ -48,16 +51,14 @@ class Moment:
         when = "after" if self.after else "before"
         return f"{when} {self.function.split(':')[1]} {self.nth}"
 
-    def wait_here(self, reached: Callable[[], None]) -> None:
-        """Make the function tell that the moment is there, and go no further."""
-        module, _, names = self.function.partition(":")
-        class_name, _, method = names.partition(".")
-        owner = getattr(importlib.import_module(module), class_name)
-        inner, calls = getattr(owner, method), []
+    def wait_here(self, reached: Callable[[], None], *, stay: bool = True) -> None:
+        """Make the function tell that the moment is there, and (to `stay`) go no further."""
+        owner, name = self.place()
+        inner, calls = getattr(owner, name), []
 
         def stop() -> None:
             reached()
-            time.sleep(600)
+            time.sleep(600 if stay else 0)
 
         @wraps(inner)
         def outer(*args: Any, **kwargs: Any) -> Any:
@@ -69,7 +70,21 @@ class Moment:
                 stop()
             return result
 
-        setattr(owner, method, outer)
+        static = isinstance(inspect.getattr_static(owner, name), staticmethod)
+        setattr(owner, name, staticmethod(outer) if static else outer)
+
+    def place(self) -> tuple[Any, str]:
+        """The class or module that holds the function, and the function's name in it.
+
+        Raises:
+            AttributeError: there is no such function.
+        """
+        module, _, names = self.function.partition(":")
+        class_name, _, name = names.rpartition(".")
+        owner = importlib.import_module(module)
+        owner = getattr(owner, class_name) if class_name else owner
+        getattr(owner, name)
+        return owner, name
 
 
 def stage_load(opened: SmallWorkspace) -> None:
@@ -111,6 +126,48 @@ def run_stage(pipe: Connection, path: Path, stage: str, moment: Moment) -> None:
     with workspace(path, *VIEWS) as opened:
         STAGES[stage](opened)
     pipe.send("ended")
+
+
+def run_stopped(pipe: Connection, path: Path, stage: str, moment: Moment) -> None:
+    """Do a stage as a command does it, stopped by SIGSTOP at the moment; tell how it ended."""
+
+    def stop() -> None:
+        pipe.send("there")
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    moment.wait_here(stop, stay=False)
+    try:
+        with workspace(path, *VIEWS) as opened:
+            STAGES[stage](opened)
+    except PlayheadError as error:
+        pipe.send(f"{type(error).__name__}: {error}")
+    else:
+        pipe.send("ended")
+
+
+@contextmanager
+def stopped_at(path: Path, stage: str, moment: Moment) -> Iterator[Callable[[], str]]:
+    """A stage in a process that stands still at the moment; the call lets it go on to its end."""
+    start_server()
+    ours, theirs = context.Pipe()
+    process = context.Process(target=run_stopped, args=(theirs, path, stage, moment))
+    process.start()
+    theirs.close()
+
+    def go_on() -> str:
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGCONT)
+        assert ours.poll(60), f"{stage} hangs after {moment}"
+        return str(ours.recv())
+
+    try:
+        assert ours.recv() == "there", f"{stage} never came {moment}"
+        yield go_on
+    finally:
+        process.kill()
+        process.join()
+        process.close()
+        ours.close()
 
 
 def kill_at(path: Path, stage: str, moment: Moment) -> None:

@@ -25,6 +25,7 @@ from playhead.speed.alerts import TOPIC as ALERTS
 from stages import STAGES, VIEWS, Moment, kill_at, speed_process
 
 LAKE = "playhead.lake.lake:Lake._write"
+STATES = "playhead.lake.lake:Lake.publish"
 STATE = "playhead.speed.state:StateStore"
 LOG = "playhead.eventlog.sqlite:SqliteEventLog.append"
 
@@ -51,7 +52,8 @@ MOMENTS = {
     ],
     "batch": [
         Moment(LAKE, 1),
-        Moment(LAKE, 3),
+        Moment(STATES, 1, after=False),
+        Moment(STATES, 2),
         Moment(f"{STATE}.prune", 1, after=False),
         Moment(f"{STATE}.prune", 2),
     ],

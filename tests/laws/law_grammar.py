@@ -30,10 +30,16 @@ class RandomView:
 
 
 class Grammar:
-    """Makes texts out of a source of randomness (one that Hypothesis can shrink)."""
+    """Makes texts out of a source of randomness (one that Hypothesis can shrink).
 
-    def __init__(self, r: random.Random) -> None:
+    Args:
+        events: the columns of the topic that the texts may read; these have to be among them:
+            event_time, user_id, friend_id, movie_id and minutes.
+    """
+
+    def __init__(self, r: random.Random, events: Columns | None = None) -> None:
         self._r = r
+        self._events = events or EVENT_COLUMNS
         self.plain = True
 
     def view(self) -> RandomView:
@@ -170,8 +176,9 @@ class Grammar:
         kept = self._r.sample(sorted(columns), 2)
         key = self._pick([c for c in columns if columns[c] in (TEXT, DATE, BOOL)])
         self.plain = False  # equal events are told apart by what the view keeps of them
-        order = self._pick(["event_time DESC", "event_time", "minutes DESC NULLS FIRST",
-                            "ratio DESC", "n, minutes DESC"])  # fmt: skip
+        orders = ["event_time DESC", "event_time", "minutes DESC NULLS FIRST",
+                  "ratio DESC", "n, minutes DESC"]  # fmt: skip
+        order = self._pick([o for o in orders if o.split()[0].strip(",") in self._events])
         prefix = "p." if "p.event_time" in columns else ""
         order = ", ".join(f"{prefix}{part.strip()}" for part in order.split(","))
         last = self._pick(["= 1", "<= 2", "<= 3"])
@@ -206,9 +213,10 @@ class Grammar:
         return union
 
     def _joined(self) -> str:
+        values = ["COUNT(*)", "SUM(n)" if "n" in self._events else "SUM(minutes)", "MAX(minutes)"]
         left, right = (
-            f"SELECT user_id, {self._pick(['COUNT(*)', 'SUM(n)', 'MAX(minutes)'])} AS v "
-            f"FROM playback WHERE {self._condition(EVENT_COLUMNS)} GROUP BY user_id"
+            f"SELECT user_id, {self._pick(values)} AS v "
+            f"FROM playback WHERE {self._condition(self._events)} GROUP BY user_id"
             for _ in range(2)
         )
         how = self._pick(["JOIN", "LEFT JOIN", "FULL JOIN", "SEMI JOIN", "ANTI JOIN"])
@@ -236,37 +244,39 @@ class Grammar:
         """FROM, JOINs and WHERE, and the columns (as they are to be written) by kind."""
         match self._r.randrange(4):
             case 0:
-                source, columns = "playback", dict(EVENT_COLUMNS)
+                source, columns = "playback", dict(self._events)
             case 1:
                 source, columns = self._lookups()
             case 2:
                 inner, inside = self._lookups()
                 kept = self._r.sample(sorted(inside), 5)
                 needed = ["p.event_time", "p.minutes", "p.ratio", "p.n"]
+                needed = [c for c in needed if c in inside]
                 items = ", ".join(f"{c} AS {c.replace('.', '_')}" for c in kept if c not in needed)
                 items += "".join(f", {c}" for c in needed)
                 source = f"(SELECT {items.removeprefix(', ')} FROM {inner}) AS q"
                 columns = {c.replace(".", "_"): inside[c] for c in kept if c not in needed}
                 columns |= {c.removeprefix("p."): inside[c] for c in needed}
-                columns.setdefault("n", EXACT)
+                if "n" in self._events:
+                    columns.setdefault("n", EXACT)
                 columns |= self._text_of(columns)
             case _:
-                derived = self._expression(EVENT_COLUMNS, EXACT)
-                text = self._expression(EVENT_COLUMNS, TEXT)
+                derived = self._expression(self._events, EXACT)
+                text = self._expression(self._events, TEXT)
                 source = f"(SELECT *, {derived} AS extra, {text} AS label FROM playback) AS q"
-                columns = EVENT_COLUMNS | {"extra": EXACT, "label": TEXT}
+                columns = self._events | {"extra": EXACT, "label": TEXT}
         if self._maybe(0.4):
             source += f" WHERE {self._condition(columns)}"
         return source, columns
 
-    @staticmethod
-    def _text_of(columns: Columns) -> Columns:
+    def _text_of(self, columns: Columns) -> Columns:
         """A source of text where the sample of columns holds none."""
-        return {} if TEXT in columns.values() else {"CAST(n AS VARCHAR)": TEXT}
+        number = "n" if "n" in self._events else "minutes"
+        return {} if TEXT in columns.values() else {f"CAST({number} AS VARCHAR)": TEXT}
 
     def _lookups(self) -> tuple[str, Columns]:
         source = "playback AS p"
-        columns = {f"p.{name}": kind for name, kind in EVENT_COLUMNS.items()}
+        columns = {f"p.{name}": kind for name, kind in self._events.items()}
         how = self._pick(["JOIN", "LEFT JOIN"])
         if self._maybe(0.6):
             source += f" {how} users AS u ON p.user_id = u.user_id"

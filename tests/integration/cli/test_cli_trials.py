@@ -33,7 +33,7 @@ def test_demo_leaves_a_folder_of_something_else_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-@pytest.mark.parametrize("name", ["speed", "batch"])
+@pytest.mark.parametrize("name", ["speed", "batch", "load", "generate"])
 def test_bench_hands_on_what_follows_the_name(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
     monkeypatch.setattr(f"benchmarks.{name}.main", asked.append)
