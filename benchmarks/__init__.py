@@ -4,4 +4,15 @@ playhead bench NAME            (from a checkout)
 python -m benchmarks.NAME
 """
 
-NAMES = ("speed", "batch")
+NAMES = (
+    "speed",
+    "batch",
+    "freshness",
+    "query",
+    "recovery",
+    "growth",
+    "log",
+    "load",
+    "generate",
+    "demo",
+)

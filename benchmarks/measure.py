@@ -2,10 +2,13 @@
 
 import json
 import multiprocessing
+import os
 import resource
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -42,8 +45,8 @@ class Figure:
 def alone(function: Callable[..., Figure], *arguments: Any) -> Figure:
     """Run `function` in a fresh process; its figure, with that process's peak memory."""
     context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
-        figure, peak_mb = pool.apply(_with_peak, (function, *arguments))
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        figure, peak_mb = pool.submit(_with_peak, function, *arguments).result()
     return Figure(**{**asdict(figure), "peak_mb": peak_mb})
 
 
@@ -57,6 +60,17 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     began = time.perf_counter()
     result = work()
     return time.perf_counter() - began, result
+
+
+def run_quietly(command: Sequence[str]) -> None:
+    """Run a command to its end as a user's shell would, its output thrown away.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    # Python may keep what it compiled: a user's second command does not compile again.
+    kept = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    subprocess.run(command, check=True, capture_output=True, env=kept)
 
 
 def show(title: str, figures: Sequence[Figure], *, as_json: bool) -> None:

@@ -1,0 +1,160 @@
+"""Queries: how long the merged answer of each view takes, over both layers.
+
+History is loaded and covered by the batch layer; then events of two hours come through the event
+log into speed state, and are compacted. `first` is a new session's first answer, `warm` the same
+question again after a micro-batch that brought events of another window, `changed` after one that
+brought events of the windows asked for, `cold` a new process from its start to the printed
+answer. Each answer is compared with recomputation over all events before a figure is printed.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+
+from benchmarks.measure import Figure, alone, run_quietly, show, timed
+from benchmarks.workload import Audience, event_tables, playback_events
+from playhead.assemble import Workspace
+from playhead.engines import connect
+from playhead.speed.layer import SpeedLayer
+from playhead.testing.generate import GenerateSpec, generate
+
+HISTORY = date(2023, 6, 1)
+LIVE = datetime(2025, 6, 1, 18)
+ELSEWHERE = LIVE + timedelta(days=1)
+WINDOW = timedelta(minutes=5)
+REPEATS = 5
+Ask = Callable[[Workspace], pa.Table]
+
+
+def prepare(folder: str, sessions: int, events: int, users: int) -> Figure:
+    """History in the batch layer, then live events in speed state."""
+    root = Path(folder)
+    spec = GenerateSpec(users=users, sessions=sessions, days=730, start=HISTORY)
+    generate(root / "files", spec)
+    with Workspace.create(root / "workspace") as workspace:
+        workspace.load(root / "files").check()
+        workspace.batch()
+        audience = Audience.of(workspace, LIVE)
+        for table in event_tables(events, audience):
+            workspace.log.append("playback", table)
+        with connect() as connection:
+            layer = _started(workspace, connection)
+            seconds, _ = timed(lambda: _drain(layer))
+            layer.compact()
+    return Figure("speed", events, seconds)
+
+
+def measure(folder: str, used: int, name: str, window: bool) -> Figure:
+    """One question, asked anew after each micro-batch.
+
+    Args:
+        used: number of the first event that was never sent.
+    """
+    path = Path(folder) / "workspace"
+    since = LIVE + timedelta(hours=1)
+    bounds = {"since": since, "until": since + WINDOW} if window else {}
+
+    def ask(workspace: Workspace) -> pa.Table:
+        return workspace.view(name, **bounds).to_arrow()
+
+    with Workspace(path) as workspace, Workspace(path) as reader, connect() as connection:
+        layer = _started(workspace, connection)
+        audience = Audience.of(workspace, LIVE)
+        first_s, _ = timed(lambda: ask(reader))
+        warm, changed = [], []
+        for number in range(REPEATS):
+            _send(workspace, layer, used + 2_000 * number, audience, ELSEWHERE)
+            # An answer over all windows has changed as well: it is asked for once more.
+            if not window:
+                ask(reader)
+            warm.append(timed(lambda: ask(reader))[0])
+            _send(workspace, layer, used + 2_000 * number + 1_000, audience, since)
+            changed.append(timed(lambda: ask(reader))[0])
+        _check(reader, name, ask(reader), window=window, since=since)
+        rows = ask(reader).num_rows
+    cold = _cold(path, name, since, window)
+    label = f"{name}, one window" if window else name
+    figures = {
+        "warm_ms": statistics.median(warm) * 1e3,
+        "changed_ms": statistics.median(changed) * 1e3,
+        "first_ms": first_s * 1e3,
+        "cold_ms": cold * 1e3,
+    }
+    note = ", ".join(f"{key[:-3]} {value:,.1f} ms" for key, value in figures.items())
+    return Figure(label, rows, statistics.median(warm), note=note, extra=figures)
+
+
+def _started(workspace: Workspace, connection: object) -> SpeedLayer:
+    layer = workspace.speed_layer(connection)  # type: ignore[arg-type]
+    layer.start()
+    return layer
+
+
+def _drain(layer: SpeedLayer) -> None:
+    while layer.step().events:
+        pass
+
+
+def _send(
+    workspace: Workspace, layer: SpeedLayer, first: int, audience: Audience, start: datetime
+) -> None:
+    """A micro-batch of 1,000 events within one window."""
+    moved = Audience(audience.users, audience.movies, start)
+    table = playback_events(first, 1_000, moved, 1_000 * 24 * 2)
+    times = pa.repeat(pa.scalar(start + timedelta(seconds=9), pa.timestamp("us")), 1_000)
+    place = table.schema.get_field_index("event_time")
+    workspace.log.append("playback", table.set_column(place, "event_time", times))
+    _drain(layer)
+
+
+def _check(
+    reader: Workspace, name: str, answer: pa.Table, *, window: bool, since: datetime
+) -> None:
+    full = reader.full(name).to_arrow()
+    if window:
+        key = reader.views[name].window
+        assert key is not None
+        at = pa.compute.equal(full.column(key.key).cast(pa.timestamp("us")), since)
+        full = full.filter(at)
+    keys = [(column, "ascending") for column in answer.column_names]
+    if not answer.sort_by(keys).equals(full.sort_by(keys)):
+        raise SystemExit(f"{name}: the merged answer differs from recomputation")
+
+
+def _cold(path: Path, name: str, since: datetime, window: bool) -> float:
+    """Seconds of `playhead show` as a process of its own, the median of three."""
+    command = [sys.executable, "-m", "playhead", "-w", str(path), "show", name, "--limit", "1"]
+    if window:
+        command += ["--since", f"{since}", "--until", f"{since + WINDOW}"]
+    runs = [timed(lambda: run_quietly(command))[0] for _ in "123"]
+    return statistics.median(runs)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Prepare, measure and print; every question in a process of its own."""
+    parser = argparse.ArgumentParser(prog="playhead bench query", description=__doc__)
+    parser.add_argument("--sessions", type=int, default=1_000_000, help="full size: 100000000")
+    parser.add_argument("--events", type=int, default=1_000_000, help="full size: 10000000")
+    parser.add_argument("--users", type=int, default=100_000, help="full size: 1000000")
+    parser.add_argument("--format", choices=("table", "json"), default="table")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        alone(prepare, folder, options.sessions, options.events, options.users)
+        with Workspace(Path(folder) / "workspace") as workspace:
+            names = sorted(workspace.views)
+        asked = [("engagement_health", True), *((name, False) for name in names)]
+        figures = [
+            alone(measure, folder, options.events + 10_000 * number, *one)
+            for number, one in enumerate(asked)
+        ]
+    show("query", figures, as_json=options.format == "json")
+
+
+if __name__ == "__main__":
+    main()
