@@ -37,9 +37,10 @@ check: $(STAMP) ## Lint, formatting and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(STAMP) ## Measure the speed and batch layers (BENCH_ARGS=...)
-	@$(BIN)/playhead bench speed $(BENCH_ARGS)
-	@$(BIN)/playhead bench batch $(BENCH_ARGS)
+bench: $(STAMP) ## Measure everything against its peers, at sizes that take minutes
+	@for name in $$($(BIN)/python -c "import benchmarks; print(*benchmarks.NAMES)"); do \
+	  $(BIN)/playhead bench $$name $(BENCH_ARGS) || exit 1; \
+	done
 
 docs: $(STAMP) ## Write docs/commands.md anew from the commands' own help
 	@$(BIN)/typer playhead.cli utils docs --name playhead --output docs/commands.md

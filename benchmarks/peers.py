@@ -68,6 +68,7 @@ def duckdb_batches(folder: str, events: int, users: int, movies: int, batch: int
 
     def work() -> pa.Table:
         with duckdb.connect(str(Path(folder) / "peer.duckdb")) as connection:
+            connection.execute("SET enable_progress_bar = false")
             dimensions(connection, users, movies)
             connection.execute("CREATE TABLE seen (event_id VARCHAR)")
             empty = pq.read_schema(Path(folder) / "events.parquet").empty_table()
@@ -163,13 +164,18 @@ def spark_stream(folder: str, events: int, users: int, movies: int, batch: int) 
     inbox = Path(folder) / "inbox"
     inbox.mkdir()
     for number, table in enumerate(_batches(folder, batch)):
-        pq.write_table(table, inbox / f"{number:05d}.parquet", coerce_timestamps="us")
+        # Spark's watermarks want times with a zone.
+        place = table.schema.get_field_index("event_time")
+        zoned = table.column(place).cast(pa.timestamp("us", "UTC"))
+        table = table.set_column(place, "event_time", zoned)
+        pq.write_table(table, inbox / f"{number:05d}.parquet")
     spark = (
         builder.master("local[*]")
         .config("spark.sql.session.timeZone", "UTC")
         .config("spark.sql.shuffle.partitions", "4")
         .config("spark.driver.memory", "6g")
         .config("spark.ui.enabled", "false")
+        .config("spark.ui.showConsoleProgress", "false")
         .getOrCreate()
     )
     try:

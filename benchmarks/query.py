@@ -37,6 +37,10 @@ def prepare(folder: str, sessions: int, events: int, users: int) -> Figure:
     root = Path(folder)
     spec = GenerateSpec(users=users, sessions=sessions, days=730, start=HISTORY)
     generate(root / "files", spec)
+    (root / "workspace").mkdir()
+    # The whole of engagement_health is as many groups as events.
+    settings = '[engine]\nmemory_limit = "12GB"\n'
+    (root / "workspace" / "playhead.toml").write_text(settings, encoding="utf-8")
     with Workspace.create(root / "workspace") as workspace:
         workspace.load(root / "files").check()
         workspace.batch()

@@ -72,6 +72,7 @@ def _drain(layer: SpeedLayer) -> None:
 def measure_duckdb(folder: str, events: int, users: int, movies: int) -> Figure:
     """The limit: the same view, typed into DuckDB over one Parquet file, at once."""
     with duckdb.connect() as connection:
+        connection.execute("SET enable_progress_bar = false")
         dimensions(connection, users, movies)
         connection.execute(f"CREATE VIEW playback AS FROM '{folder}/events.parquet'")
         seconds, table = timed(lambda: connection.execute(library()[VIEW].text).to_arrow_table())

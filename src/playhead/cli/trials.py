@@ -55,7 +55,13 @@ def demo(
 def bench(
     invocation: Invocation,
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="speed, batch, load or generate.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="speed, batch, freshness, query, recovery, growth, log, load, generate or demo.",
+        ),
+    ],
 ) -> None:
     """Measure a layer against its peers; only in a checkout of the source.
 
