@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from playhead.engines import DuckDBEngine
-from playhead.errors import PlayheadError
+from playhead.errors import EngineError, PlayheadError
 from playhead.speed.records import Group, Part
 from playhead.speed.state import StateStore
 from playhead.views.leaf import Leaf
@@ -87,14 +87,21 @@ class Compactor:
         self._fan_in = fan_in
         self._sample_rows = sample_rows
         self._reductions: dict[str, Reduction] = {}
+        self._failing: set[str] = set()
         self.leaves: Sequence[tuple[str, Leaf]] = ()
 
     def compact(self) -> int:
         """Merge what can be merged now; how many blocks were made."""
         made = self._join_events()
         for name, leaf in self.leaves:
-            made += self._aggregate(name, leaf)
-            made += self._merge(name, leaf)
+            try:
+                made += self._aggregate(name, leaf)
+                made += self._merge(name, leaf)
+            except EngineError as error:
+                # Events that one view cannot compute are no reason to let the others grow.
+                if name not in self._failing:
+                    logger.warning("%s stays as it is: %s", name, error)
+                self._failing.add(name)
         return made
 
     def _join_events(self) -> int:
