@@ -2,18 +2,21 @@
 
 The peer, measured in the same run and with the same memory limit, is DuckDB running the same five
 SELECTs over the same cleaned Parquet files. Every state is compared with recomputation before a
-figure is printed. The large run: `playhead bench batch --sessions 100000000` (20 GB of disk).
+figure is printed. The large run: `playhead bench batch --sessions 100000000` (20 GB of disk); from
+30 million sessions on, the history is written straight into the clean tables instead of loaded.
 """
 
 import argparse
 import shutil
 import tempfile
+from dataclasses import replace
 from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
 
 import duckdb
 
+from benchmarks.history import write_day, write_history
 from benchmarks.measure import Figure, alone, show, timed
 from playhead.assemble import Workspace
 from playhead.batch.recompute import Recomputer
@@ -30,6 +33,7 @@ MONTHLY = (
     "genre_performance",
 )
 START = date(2024, 1, 1)
+UNLOADED_SESSIONS = 30_000_000
 DATES = {"watch_history": "watch_date", "reviews": "review_date"}
 
 
@@ -48,15 +52,44 @@ def prepare(folder: str, sessions: int, users: int, days: int, memory: str) -> F
                 f"COPY (FROM '{source}' WHERE {column} = DATE '{last}') "
                 f"TO '{root / file / source.name}' (FORMAT parquet)"
             )
-    (root / "workspace").mkdir()
-    settings = f'[engine]\nmemory_limit = "{memory}"\n'
-    (root / "workspace" / "playhead.toml").write_text(settings, encoding="utf-8")
-    with Workspace.create(root / "workspace") as workspace:
+    with _created(root, memory) as workspace:
         seconds, report = timed(lambda: workspace.load(root / "files", until=last))
         report.check()
         rows = sum(table.read for table in report.tables)
     shutil.rmtree(root / "files")
     return Figure("load and clean", rows, seconds, note=f"{rows:,} rows of 4 files")
+
+
+def prepare_unloaded(folder: str, sessions: int, users: int, days: int, memory: str) -> Figure:
+    """The same history but for its dirt, written into the clean tables month by month."""
+    root, last = Path(folder), START + timedelta(days=days - 1)
+    spec = GenerateSpec(
+        users=users,
+        sessions=max(1, sessions - sessions // days),
+        days=days - 1,
+        start=START,
+        dirt=0,
+        searches=0,
+        recommendations=0,
+    )
+    with (
+        _created(root, memory) as workspace,
+        connect(memory_limit=memory, temp_dir=root / "tmp") as connection,
+    ):
+        seconds, rows = timed(lambda: write_history(workspace, connection, root / "files", spec))
+        day = replace(spec, sessions=max(1, sessions // days), days=1, start=last, seed=0)
+        write_day(connection, root, day)
+    return Figure(
+        "generate, write clean tables", rows, seconds, note="not loaded: no raw rows, no dirt"
+    )
+
+
+def _created(root: Path, memory: str) -> Workspace:
+    """A new workspace with this memory limit."""
+    (root / "workspace").mkdir()
+    settings = f'[engine]\nmemory_limit = "{memory}"\n'
+    (root / "workspace" / "playhead.toml").write_text(settings, encoding="utf-8")
+    return Workspace.create(root / "workspace")
 
 
 def opened(folder: str) -> Workspace:
@@ -140,7 +173,9 @@ def measure(folder: str, options: argparse.Namespace) -> list[Figure]:
     """Every part in a process of its own; answers are checked between them."""
     sessions, memory = options.sessions, options.memory
     batch = partial(alone, measure_batch, folder, sessions)
-    loaded = alone(prepare, folder, sessions, options.users, options.days, memory)
+    unloaded = options.unloaded or sessions >= UNLOADED_SESSIONS
+    make = prepare_unloaded if unloaded else prepare
+    loaded = alone(make, folder, sessions, options.users, options.days, memory)
     first = batch("batch, first run", False)
     peer = alone(measure_duckdb, folder, sessions, memory)
     states = alone(measure_states, folder, sessions, memory)
@@ -151,7 +186,7 @@ def measure(folder: str, options: argparse.Namespace) -> list[Figure]:
     alone(load_day, folder, "reviews")
     reviewed = batch("batch, that day's reviews", False)
     figures = [peer, states, day, first, reviewed]
-    if not options.skip_cleaning:
+    if not (options.skip_cleaning or unloaded):
         figures.append(batch("batch --full, cleaning too", True))
     alone(verify, folder)
     return [*figures, loaded, day_loaded]
@@ -165,6 +200,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--days", type=int, default=731)
     parser.add_argument("--memory", default="8GB", help="limit of each DuckDB session")
     parser.add_argument("--skip-cleaning", action="store_true", help="leave batch --full out")
+    parser.add_argument(
+        "--unloaded",
+        action="store_true",
+        help=f"write the clean tables without loading, as from {UNLOADED_SESSIONS:,} sessions on",
+    )
     parser.add_argument("--folder", type=Path, help="where to work; a temporary folder by default")
     parser.add_argument("--format", choices=("table", "json"), default="table")
     options = parser.parse_args(arguments)

@@ -186,6 +186,28 @@ def test_large_partitions_become_several_files_in_order(
     assert [i for (i,) in rows] == list(range(100_000))
 
 
+def test_rows_of_a_query_and_of_streams_share_the_files_of_their_partitions(
+    tmp_path: Path, con: duckdb.DuckDBPyConnection
+) -> None:
+    def batch(*days: date | None) -> pa.RecordBatch:
+        return pa.RecordBatch.from_arrays([pa.array(days, pa.date32())], schema=draft.schema)
+
+    first, second, third = (date(2024, month, 1) for month in (1, 2, 3))
+    with Lake(tmp_path) as lake:
+        schema = pa.schema([("day", pa.date32())])
+        lake.create("state.t", schema, partition=Partition("day", "month"), sort=("day",))
+        with lake.draft("state.t") as draft:
+            query = f"SELECT DATE '{first}' AS day UNION ALL SELECT DATE '{third}'"
+            draft.add(con, query, [[batch(first, second)], [batch(second), batch(third)]])
+            assert [file.record_count for file in draft.files] == [2, 2, 2]
+            draft.add(con, None, [[batch(second), batch()]])
+            with pytest.raises(LakeError, match="1 rows have no day, by whose month"):
+                draft.add(con, None, [[batch(None)]])
+            lake.publish("state.t", draft)
+        assert lake.partitions("state.t") == [first, second, third]
+        assert lake.rows("state.t") == 7
+
+
 def test_a_query_larger_than_memory_is_spilled(tmp_path: Path) -> None:
     query = """
         SELECT md5(i::VARCHAR) AS event_id,

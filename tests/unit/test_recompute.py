@@ -22,7 +22,7 @@ from layers import (
     watches,
     workspace,
 )
-from playhead.batch import dimensions, recompute
+from playhead.batch import dimensions, recompute, states
 from playhead.batch.clean import REWRITTEN, clean_topic, rewritten_days
 from playhead.batch.recompute import Recomputer, StateCoverage, state_table
 from playhead.errors import LakeConflictError
@@ -71,6 +71,21 @@ def test_only_days_that_changed_are_recomputed(opened: SmallWorkspace) -> None:
     assert runs(opened, full=True)["counts"] == ("recomputed", "asked for", 40)
     assert_merged_is_full(opened)
     assert counted(opened) == 43
+
+
+def test_states_of_many_events_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(states, "MARKED_ROWS", 0)
+    names = ("counts", "windows", "countries", "sessions", "latest", "monthly_engagement")
+    with workspace(tmp_path / "w", *names) as opened:
+        load_dimensions(opened)
+        load(opened, [Watch(i, minute=i * DAY / 3, user=i % 5) for i in range(300)])
+        opened.batch()
+        assert_merged_is_full(opened)
+        take_in(opened, [Watch(500 + i, minute=i * DAY, user=i % 9) for i in range(40)])
+        opened.batch()
+        assert_merged_is_full(opened)
 
 
 def test_an_epoch_of_another_topic_moves_the_coverage_alone(opened: SmallWorkspace) -> None:

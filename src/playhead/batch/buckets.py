@@ -41,6 +41,10 @@ class Stretch:
             month = (month + timedelta(days=32)).replace(day=1)
         return months
 
+    def rows(self, counts: Mapping[date, int]) -> int:
+        """How many of the rows that each day has are in it."""
+        return sum(count for day, count in counts.items() if self.since <= day < self.until)
+
     def scan(self, events: Snapshot, condition: str = "true") -> str:
         """A relation of its events that meet a condition on the topic's columns."""
         return (

@@ -10,21 +10,20 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import date
 
 import duckdb
-import pyarrow as pa
 
 from playhead.batch.buckets import (
     bucket_of,
-    bucket_sql,
     in_buckets,
     stretches,
 )
 from playhead.batch.clean import rewritten_days
-from playhead.batch.widening import EVENT_DAY, Widening, alike
+from playhead.batch.states import StateMaker
+from playhead.batch.widening import Widening, alike
 from playhead.errors import LakeConflictError
 from playhead.lake import Draft, Lake, Partition, Snapshot
 from playhead.lake.tables import clean_name, dimension_name
@@ -42,7 +41,6 @@ NAMESPACE = "state"
 
 _SMALL_FILE_BYTES = 8 << 20
 _SMALL_FILES = 16
-_WIDE = "batch_events"
 
 
 @dataclass(frozen=True)
@@ -248,15 +246,10 @@ class Recomputer:
     def _create(self, table: str, leaf: Leaf, inputs: _Inputs) -> None:
         if self._lake.exists(table):
             return
-        widening = Widening((leaf,))
         nothing = f"(FROM {inputs.events[leaf.topic].scan(partitions=[])} LIMIT 0)"
-        with self._dimensions((leaf,), inputs):
-            query = _partial(leaf, f"({widening.sql(nothing)})")
-            schema = self._connection.execute(query).to_arrow_table().schema
-        optional = pa.schema([pa.field(f.name, f.type) for f in schema])
-        self._lake.create(
-            table, optional, partition=Partition(BATCH_DAY, "month"), sort=(BATCH_DAY,)
-        )
+        with self._maker(Widening((leaf,)), inputs) as states:
+            schema = states.schema(leaf, nothing)
+        self._lake.create(table, schema, partition=Partition(BATCH_DAY, "month"), sort=(BATCH_DAY,))
 
     def _check_current(
         self, table: str, events: Snapshot, was: StateCoverage, now: StateCoverage
@@ -333,35 +326,21 @@ class Recomputer:
             condition = " OR ".join(f"({one})" for one in reading.conditions)
             for widening in alike([task.leaf for task in group]):
                 together = [task for task in group if task.leaf in widening.leaves]
-                with self._dimensions(widening.leaves, inputs), ExitStack() as drafts:
+                with ExitStack() as stack:
+                    states = stack.enter_context(self._maker(widening, inputs, sum(days.values())))
                     into = {
-                        task.table: drafts.enter_context(self._lake.draft(task.table))
+                        task.table: stack.enter_context(self._lake.draft(task.table))
                         for task in together
                     }
+                    leaves = [(task.leaf, into[task.table]) for task in together]
                     for stretch in stretches(days):
-                        source = stretch.scan(events, condition)
-                        self._add(widening, together, source, into)
+                        states.add(stretch.scan(events, condition), stretch.rows(days), leaves)
                     for task in together:
-                        rows = self._write(task, into[task.table])
-                        yield task, (len(days), rows)
+                        yield task, (len(days), self._write(task, into[task.table]))
 
-    def _add(
-        self,
-        widening: Widening,
-        tasks: Sequence[_Task],
-        source: str,
-        into: Mapping[str, Draft],
-    ) -> None:
-        """Compute the states of one stretch of history; what several need is widened once."""
-        wide = f"({widening.sql(source)})"
-        if len(tasks) > 1:
-            self._connection.execute(f"CREATE OR REPLACE TEMP TABLE {_WIDE} AS FROM {wide}")
-        try:
-            for task in tasks:
-                states = _partial(task.leaf, wide if len(tasks) == 1 else _WIDE)
-                into[task.table].add(self._connection, states)
-        finally:
-            self._connection.execute(f"DROP TABLE IF EXISTS {_WIDE}")
+    def _maker(self, widening: Widening, inputs: _Inputs, rows: int = 0) -> StateMaker:
+        scans = {k.dimension: inputs.dimensions[k.dimension].scan() for k in widening.lookups}
+        return StateMaker(self._connection, widening, scans, rows)
 
     def _write(self, task: _Task, draft: Draft) -> int:
         """Commit the states of one leaf, with its coverage; the rows written."""
@@ -376,19 +355,6 @@ class Recomputer:
             raise _conflict(task.table)
         return written.rows
 
-    @contextmanager
-    def _dimensions(self, leaves: Sequence[Leaf], inputs: _Inputs) -> Iterator[None]:
-        """Make the leaves' dimensions readable by name in the session."""
-        names = {k.dimension for leaf in leaves for k in leaf.lookups}
-        for name in names:
-            scan = inputs.dimensions[name].scan()
-            self._connection.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS FROM {scan}")
-        try:
-            yield
-        finally:
-            for name in names:
-                self._connection.execute(f"DROP VIEW {name}")
-
     def _drop_others(self, views: Sequence[View]) -> None:
         """Drop the states of views that are gone or have another text now."""
         wanted = {state_table(view, leaf) for view in views for leaf in view.leaves}
@@ -396,11 +362,6 @@ class Recomputer:
             if table not in wanted:
                 logger.info("dropping %s: no view keeps it", table)
                 self._lake.drop(table)
-
-
-def _partial(leaf: Leaf, wide: str) -> str:
-    """The leaf's partial plan over a widened relation, by bucket."""
-    return leaf.partial(source=wide, extra=bucket_sql(leaf, EVENT_DAY))
 
 
 def _uncovered(was: StateCoverage) -> tuple[str, str]:

@@ -1,8 +1,9 @@
 """One wide relation for several states: events joined once with all dimensions that they need."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from playhead.views.binder import quote
 from playhead.views.leaf import Leaf
 from playhead.views.rows import Lookup, wide_sql
 
@@ -28,11 +29,30 @@ class Widening:
             merged[lookup.prefix] = Lookup(lookup.dimension, lookup.on, columns)
         return tuple(merged.values())
 
-    def sql(self, source: str) -> str:
-        """SELECT that widens `source`, a relation of cleaned events, and adds `EVENT_DAY`."""
+    def sql(
+        self,
+        source: str,
+        more: Mapping[str, tuple[str, ...]] | None = None,
+        spared: Mapping[str, str] | None = None,
+    ) -> str:
+        """SELECT that widens `source`, a relation of cleaned events, and adds `EVENT_DAY`.
+
+        Args:
+            more: by dimension, columns to take from it beside those that the leaves read.
+            spared: event columns that are NULL where the condition beside them holds.
+        """
         columns = tuple(dict.fromkeys(c for leaf in self.leaves for c in leaf.event_columns))
         dated = f"(SELECT *, CAST(event_time AS DATE) AS {EVENT_DAY} FROM {source})"
-        return wide_sql(self.leaves[0].topic, (*columns, EVENT_DAY), self.lookups, source=dated)
+        lookups = tuple(
+            replace(lookup, columns=(*lookup.columns, *(more or {}).get(lookup.dimension, ())))
+            for lookup in self.lookups
+        )
+        wide = wide_sql(self.leaves[0].topic, (*columns, EVENT_DAY), lookups, source=dated)
+        nulls = [
+            f"CASE WHEN NOT {condition} THEN {quote(column)} END AS {quote(column)}"
+            for column, condition in (spared or {}).items()
+        ]
+        return f"SELECT * REPLACE ({', '.join(nulls)}) FROM ({wide})" if nulls else wide
 
 
 def alike(leaves: Sequence[Leaf]) -> list[Widening]:

@@ -1,15 +1,18 @@
 """Rows on their way into a table: written query by query, seen by nobody until published."""
 
 import uuid
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import duckdb
+import pyarrow as pa
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
-from playhead.lake import parquet
+from playhead.lake import copies, parquet
+from playhead.lake.schema import arrow_schema
 from playhead.lake.storage import local_path, remove_folder
 
 
@@ -46,10 +49,25 @@ class Draft:
     def rows(self) -> int:
         return sum(file.record_count for file in self.files)
 
-    def add(self, con: duckdb.DuckDBPyConnection, query: str) -> None:
+    @property
+    def schema(self) -> pa.Schema:
+        """The table's columns, as batches of more rows need them."""
+        return arrow_schema(self.layout.columns)
+
+    def add(
+        self,
+        con: duckdb.DuckDBPyConnection,
+        query: str | None,
+        also: Sequence[Iterable[pa.RecordBatch]] = (),
+    ) -> None:
         """Run a query and write its rows; sorted within, not across, the queries of a draft.
 
         Columns are matched as by `Lake.append`. A query that fails leaves nothing behind.
+
+        Args:
+            query: None if there are no rows but `also`.
+            also: streams of more rows of this `schema`, each in order of the table's partitions;
+                for a table that is sorted by nothing but the column that cuts it.
 
         Raises:
             LakeError: the query fails, has a column that the table lacks, or rows without a
@@ -57,7 +75,28 @@ class Draft:
         """
         folder = self._data / uuid.uuid4().hex
         try:
-            self.files += parquet.write(self.layout, con, query, folder)
+            self.files += parquet.write(self.layout, con, query, folder, also)
+        except BaseException:
+            remove_folder(folder)
+            raise
+        self._folders.append(folder)
+
+    def resembles(self, other: "Draft") -> bool:
+        """Whether files of the other draft's table could be files of this one's."""
+        ours, theirs = self.layout, other.layout
+        return (ours.columns, ours.partition) == (theirs.columns, theirs.partition)
+
+    def copy(self, other: "Draft") -> None:
+        """Add the rows of a draft that this one `resembles`: its files, byte for byte.
+
+        They are not said to be in this table's order.
+
+        Raises:
+            LakeError: a file cannot be read or written; nothing is left behind.
+        """
+        folder = self._data / uuid.uuid4().hex
+        try:
+            self.files += copies.copy_files(self.layout, other.files, folder)
         except BaseException:
             remove_folder(folder)
             raise

@@ -5,13 +5,15 @@ every flush: 731 days of 100,000 rows took it 1.1 s and 5 million rows became 6,
 ordered stream cut here takes half of that, and gives each partition one file, sorted.
 """
 
+import heapq
 import io
 import logging
 import os
 import zlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -79,13 +81,32 @@ class _Chunk:
     bytes: int
 
 
+@dataclass(frozen=True)
+class _Piece:
+    """Some rows of one partition."""
+
+    partition: int
+    rows: pa.RecordBatch
+    bytes: int
+
+
 def write(
-    layout: Layout, con: duckdb.DuckDBPyConnection, query: str, folder: Path
+    layout: Layout,
+    con: duckdb.DuckDBPyConnection,
+    query: str | None,
+    folder: Path,
+    also: Sequence[Iterable[pa.RecordBatch]] = (),
 ) -> list[DataFile]:
     """Run `query` and write its rows into new files of `folder`, durably.
 
     Memory is bounded: DuckDB spills the sort, and at most `THREADS` + 2 chunks of
     `FILE_BYTES` (as Arrow) are held at once.
+
+    Args:
+        query: None if there are no rows but `also`.
+        also: streams of more rows, each with the table's columns (`arrow_schema`) and in the
+            table's order. Rows of a partition are put together, not sorted together: for a
+            table whose files are sorted by nothing but the column that cuts it.
 
     Returns:
         one entry per file, in partition order; empty if the query has no row.
@@ -95,7 +116,8 @@ def write(
             table needs a value; or the disk is full. Files may be left in `folder`.
     """
     try:
-        return _write(layout, con, _select(layout, con, query), folder)
+        select = None if query is None else _select(layout, con, query)
+        return _write(layout, con, select, folder, also)
     except (duckdb.Error, pa.ArrowException, OSError) as error:
         # An error of DuckDB that meets a stream half-way arrives as an OSError without a number.
         if isinstance(error, OSError) and error.errno is not None:
@@ -128,14 +150,23 @@ def _select(layout: Layout, con: duckdb.DuckDBPyConnection, query: str) -> str:
 
 
 def _write(
-    layout: Layout, con: duckdb.DuckDBPyConnection, select: str, folder: Path
+    layout: Layout,
+    con: duckdb.DuckDBPyConnection,
+    select: str | None,
+    folder: Path,
+    also: Sequence[Iterable[pa.RecordBatch]],
 ) -> list[DataFile]:
     files: list[DataFile] = []
     pending: deque[Future[DataFile]] = deque()
-    reader = con.execute(select).to_arrow_reader(BATCH_ROWS)
-    with ThreadPoolExecutor(THREADS, thread_name_prefix="lake-write") as pool:
+    streams = [_given(layout, batches) for batches in also]
+    with ExitStack() as stack:
+        if select is not None:
+            reader = con.execute(select).to_arrow_reader(BATCH_ROWS)
+            stack.callback(reader.close)
+            streams.append(_selected(layout, reader))
+        pool = stack.enter_context(ThreadPoolExecutor(THREADS, thread_name_prefix="lake-write"))
         try:
-            for number, chunk in enumerate(_chunks(layout, reader)):
+            for number, chunk in enumerate(_chunks(streams)):
                 if not number:
                     make_folder(folder)
                 pending.append(pool.submit(_write_file, layout, folder, number, chunk))
@@ -143,7 +174,6 @@ def _write(
                     files.append(pending.popleft().result())
             files.extend(future.result() for future in pending)
         finally:
-            reader.close()
             for future in pending:
                 future.cancel()
     if files:
@@ -151,23 +181,49 @@ def _write(
     return files
 
 
-def _chunks(layout: Layout, reader: pa.RecordBatchReader) -> Iterator[_Chunk]:
-    """Cut the ordered stream at every new partition, and wherever a file is large enough."""
-    schema = arrow_schema(layout.columns)
+def _chunks(streams: Sequence[Iterator[_Piece]]) -> Iterator[_Chunk]:
+    """Cut the ordered streams at every new partition, and wherever a file is large enough."""
     chunk: _Chunk | None = None
-    for partitions, batch in _checked(layout, reader):
-        rows = _typed(layout, batch, schema)
-        row_bytes = rows.nbytes / rows.num_rows
-        for start, stop in _runs(partitions):
-            part, piece = int(partitions[start]), rows.slice(start, stop - start)
-            if chunk and (chunk.partition != part or chunk.bytes >= FILE_BYTES):
-                yield chunk
-                chunk = None
-            chunk = chunk or _Chunk(part, [], 0)
-            chunk.batches.append(piece)
-            chunk.bytes += int(row_bytes * piece.num_rows)
+    for piece in heapq.merge(*streams, key=lambda piece: piece.partition):
+        if chunk and (chunk.partition != piece.partition or chunk.bytes >= FILE_BYTES):
+            yield chunk
+            chunk = None
+        chunk = chunk or _Chunk(piece.partition, [], 0)
+        chunk.batches.append(piece.rows)
+        chunk.bytes += piece.bytes
     if chunk:
         yield chunk
+
+
+def _selected(layout: Layout, reader: pa.RecordBatchReader) -> Iterator[_Piece]:
+    schema = arrow_schema(layout.columns)
+    for partitions, batch in _checked(layout, reader):
+        yield from _pieces(partitions, _typed(layout, batch, schema))
+
+
+def _given(layout: Layout, batches: Iterable[pa.RecordBatch]) -> Iterator[_Piece]:
+    for batch in batches:
+        if batch.num_rows:
+            yield from _pieces(_partitions(layout, batch), batch)
+
+
+def _partitions(layout: Layout, batch: pa.RecordBatch) -> "npt.NDArray[np.int64]":
+    """The partition value of each row."""
+    if layout.partition is None:
+        return np.zeros(batch.num_rows, dtype=np.int64)
+    times = batch.column(layout.partition.column)
+    if times.null_count:
+        raise _unplaced(layout, times.null_count)
+    unit = "datetime64[D]" if layout.partition.unit == "day" else "datetime64[M]"
+    values: npt.NDArray[np.int64] = times.to_numpy(zero_copy_only=False).astype(unit).astype(int)
+    return values
+
+
+def _pieces(partitions: "npt.NDArray[np.int64]", rows: pa.RecordBatch) -> Iterator[_Piece]:
+    row_bytes = rows.nbytes / rows.num_rows
+    for start, stop in _runs(partitions):
+        count = stop - start
+        yield _Piece(int(partitions[start]), rows.slice(start, count), int(row_bytes * count))
 
 
 def _checked(
@@ -182,12 +238,17 @@ def _checked(
             break
         if not lost and batch.num_rows:
             yield values.to_numpy(zero_copy_only=False).astype(np.int64), batch
-    if lost and (cut := layout.partition):
-        raise LakeError(
-            f"{layout.name}: {lost} rows have no {cut.column}, "
-            f"by whose {cut.unit} the table is cut",
-            hint="Leave these rows out, or give them a time.",
-        )
+    if lost:
+        raise _unplaced(layout, lost)
+
+
+def _unplaced(layout: Layout, count: int) -> LakeError:
+    cut = layout.partition
+    by = f"{cut.column}, by whose {cut.unit} the table is cut" if cut else "partition"
+    return LakeError(
+        f"{layout.name}: {count} rows have no {by}",
+        hint="Leave these rows out, or give them a time.",
+    )
 
 
 def _typed(layout: Layout, batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

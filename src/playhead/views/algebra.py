@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import sqlglot
 from sqlglot import exp
 
 from playhead.errors import NotMergeableError
@@ -64,6 +65,21 @@ class Aggregate:
     components: tuple[Component, ...]
     result: Callable[[tuple[str, ...]], str]
     distinct: str | None = None
+
+
+def of_one_row(partial: str) -> str:
+    """A partial expression's value over a single row, as an expression over that row."""
+
+    def one(node: exp.Expr) -> exp.Expr:
+        if isinstance(node, exp.Count):
+            value = node.this
+            if isinstance(value, exp.Star):
+                return exp.cast(exp.Literal.number(1), "BIGINT")
+            known = exp.Not(this=exp.Is(this=exp.paren(value.copy()), expression=exp.null()))
+            return exp.cast(known, "BIGINT")
+        return exp.paren(node.this.copy()) if isinstance(node, exp.AggFunc) else node
+
+    return sqlglot.parse_one(partial, dialect="duckdb").transform(one).sql(dialect="duckdb")
 
 
 def best_of(order: str, value: str) -> str:

@@ -4,11 +4,11 @@ Its state is one relation: the group's keys, for COUNT(DISTINCT) a tag and the v
 components of its aggregates. Two states merge by concatenating them and grouping again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from playhead.views.algebra import Aggregate, is_known, normal
+from playhead.views.algebra import Aggregate, is_known, normal, of_one_row
 from playhead.views.binder import quote
 from playhead.views.rows import Lookup, wide_sql
 
@@ -63,6 +63,28 @@ class Latest:
         by = ", ".join(names[c] for c in self.partition)
         partition = f"PARTITION BY {by} " if by else ""
         return f"QUALIFY ROW_NUMBER() OVER ({partition}ORDER BY {order}) <= {self.limit}"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some rows of a partial state: one SELECT over the wide topic.
+
+    Attributes:
+        sql: the SELECT.
+        keys: what it groups by, as (state column, SQL over the wide topic).
+        where: SQL of the rows that it groups; None takes all.
+        known: the key that its rows have a value for, too.
+        tag: what TAG holds in all of its rows; None in a state without TAG.
+        is_set: its rows are the distinct combinations of the keys, and no more: each state
+            column that is neither a key nor TAG is NULL.
+    """
+
+    sql: str
+    keys: tuple[tuple[str, str], ...] = ()
+    where: str | None = None
+    known: str | None = None
+    tag: int | None = None
+    is_set: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,16 +158,30 @@ class Leaf:
                 layer keeps states apart.
             source: relation that holds the wide topic.
         """
+        return union(self.parts(extra=extra, source=source))
+
+    def parts(self, *, extra: str | None = None, source: str = "events") -> list[Part]:
+        """The SELECTs that make up `partial`, no two of which give the same group."""
         if self.latest is not None:
-            return self._latest_rows(source, extra)
+            return [Part(self._latest_rows(source, extra))]
         keys = ([(BATCH_DAY, extra)] if extra else []) + list(self.keys)
         rows = self._event_rows(source, keys)
         if self.session:
             keys = [*keys, (SESSION_START, SESSION_START), (SESSION_END, SESSION_END)]
         # Without keys and components there is nothing to keep beside the distinct values.
         tags = [None] if keys or self.components else []
-        selects = [self._tagged_select(rows, keys, tag) for tag in (*tags, *dict(self.distincts))]
-        return "\nUNION ALL\n".join(selects)
+        return [self._tagged(rows, keys, tag) for tag in (*tags, *dict(self.distincts))]
+
+    def single(self, *, source: str = "events") -> str:
+        """Events of which each is alone in its group -> states, without grouping.
+
+        Only for a state of plain groups: without sessions, latest rows or distinct values.
+        """
+        items = [f"{sql} AS {quote(name)}" for name, sql in self.keys]
+        for columns, partials, *_ in self.components:
+            for column, partial in zip(columns, partials, strict=True):
+                items.append(f"{of_one_row(partial)} AS {quote(column)}")
+        return f"SELECT {', '.join(items)}\nFROM {source}{_where(self.where)}"
 
     def merge(self, *, source: str = "states", extra: bool = False) -> str:
         """States of any parts, concatenated -> one state."""
@@ -164,7 +200,7 @@ class Leaf:
             )
         tagged = (TAG, *(name for name, _ in self.distincts)) if self.distincts else ()
         group = [quote(key) for key in (*keys, *tagged)]
-        items = group + self._merged_components()
+        items = group + self.merged_components
         return f"SELECT {', '.join(items)}\nFROM {rows}{_group_by(group)}"
 
     def final(self) -> str:
@@ -175,7 +211,7 @@ class Leaf:
         if self.distincts:
             group = [quote(key) for key in self.key_columns]
             counted = [f"COUNT({quote(n)}) AS {quote(n)}" for n, _ in self.distincts]
-            items = group + counted + self._merged_components()
+            items = group + counted + self.merged_components
             source = f"(SELECT {', '.join(items)} FROM {source}{_group_by(group)}) AS merged"
         return f"SELECT {', '.join(self._outputs(self._column_results()))}\nFROM {source}"
 
@@ -214,9 +250,9 @@ class Leaf:
         time = self.session.time
         return _sessionize(filtered, [sql for _, sql in keys], time, time, self.session.gap)
 
-    def _tagged_select(self, rows: str, keys: list[tuple[str, str]], value: str | None) -> str:
+    def _tagged(self, rows: str, keys: list[tuple[str, str]], value: str | None) -> Part:
         """One tag's rows: the components (tag 0), or the distinct values of one count."""
-        group = [sql for _, sql in keys]
+        group, grouped = [sql for _, sql in keys], list(keys)
         items = [f"{sql} AS {quote(name)}" for name, sql in keys]
         conditions = [] if self.session or self.where is None else [self.where]
         for number, (name, sql) in enumerate(self.distincts, 1):
@@ -225,6 +261,7 @@ class Leaf:
             if name == value:
                 items.append(f"{sql} AS {quote(name)}")
                 group.append(sql)
+                grouped.append((name, sql))
                 conditions.append(is_known(sql))
             else:
                 items.append(f"{self._null(name)} AS {quote(name)}")
@@ -233,7 +270,14 @@ class Leaf:
                 made = partial if value is None else self._null(column)
                 items.append(f"{made} AS {quote(column)}")
         where = _where(" AND ".join(f"({c})" for c in conditions) or None)
-        return f"SELECT {', '.join(items)}\nFROM {rows}{where}{_group_by(group)}"
+        return Part(
+            f"SELECT {', '.join(items)}\nFROM {rows}{where}{_group_by(group)}",
+            tuple(grouped),
+            None if self.session else self.where,
+            value,
+            self._tag(value) if self.distincts else None,
+            is_set=self.session is None and (value is not None or not self.components),
+        )
 
     def _tag(self, value: str | None) -> int:
         return 0 if value is None else [n for n, _ in self.distincts].index(value) + 1
@@ -241,7 +285,9 @@ class Leaf:
     def _null(self, column: str) -> str:
         return f"CAST(NULL AS {self.types[column]})" if column in self.types else "NULL"
 
-    def _merged_components(self) -> list[str]:
+    @property
+    def merged_components(self) -> list[str]:
+        """SELECT items that merge each component of several rows."""
         items = []
         for columns, _, i, j in self.components:
             component = self.aggregates[i][1].components[j]
@@ -286,6 +332,11 @@ class Leaf:
             qualify = _with_partition(qualify, lead[0])
         columns = ", ".join([*lead, *names.values()])
         return f"SELECT {columns}\nFROM {quote(source)}\n{qualify}"
+
+
+def union(parts: Iterable[Part]) -> str:
+    """The rows of all parts."""
+    return "\nUNION ALL\n".join(part.sql for part in parts)
 
 
 def _with_partition(qualify: str, key: str) -> str:
