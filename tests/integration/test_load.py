@@ -19,6 +19,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from playhead.batch.clean import clean_topic
 from playhead.batch.load import Loader, TableLoad
 from playhead.batch.quality import latest_report
 from playhead.clock import ManualClock
@@ -32,6 +33,7 @@ WATCH = (
     "session_id,user_id,movie_id,watch_date,device_type,watch_duration_minutes,"
     "progress_percentage,action,quality,location_country,is_download,user_rating"
 )
+LAYERS = ("raw", "clean")
 GOOD = "{id},u1,m1,{day},Mobile,{minutes},50,started,HD,USA,False,"
 
 
@@ -49,7 +51,7 @@ def lake(tmp_path: Path) -> Iterator[Lake]:
 
 @pytest.fixture
 def loader(lake: Lake, con: duckdb.DuckDBPyConnection, tmp_path: Path) -> Loader:
-    return Loader(lake, con, ManualClock(NOW), scratch=tmp_path / "scratch")
+    return Loader(lake, con, ManualClock(NOW))
 
 
 @pytest.fixture
@@ -118,6 +120,84 @@ def test_every_row_is_accounted_for(
     ]
     clean = fetch(lake, con, "clean.playback", 'event_id, "offset", ingest_time')
     assert clean == [("s1", 1, NOW), ("s6", 8, NOW)]
+
+
+def test_what_cleaning_keeps_is_encoded_once(
+    lake: Lake, con: duckdb.DuckDBPyConnection, loader: Loader, files: Path
+) -> None:
+    write_watch(files, *(session(n % 90, day=1 + n % 28) for n in range(100)))
+    loader.load(files).check()
+    clean = {Path(file.path).name: file.rows for file in lake.snapshot("clean.playback").files}
+    raw = {Path(file.path).name: file.rows for file in lake.snapshot("raw.playback").files}
+    assert clean.items() < raw.items()
+    assert (sum(clean.values()), sum(raw.values())) == (90, 100)
+    paths = {Path(f.path) for t in LAYERS for f in lake.snapshot(f"{t}.playback").files}
+    assert len({(path.stat().st_dev, path.stat().st_ino) for path in paths}) == len(paths)
+    assert sorted(path for path in lake_files(lake) if path not in paths) == []
+
+
+def lake_files(lake: Lake) -> list[Path]:
+    """The data files of raw and clean events that are on disk, whoever refers to them."""
+    folders = {Path(lake.snapshot(f"{t}.playback").files[0].path).parents[1] for t in LAYERS}
+    return [path for folder in folders for path in folder.rglob("*.parquet")]
+
+
+def test_a_row_that_was_there_earlier_replaces_the_one_of_an_epoch(
+    lake: Lake, con: duckdb.DuckDBPyConnection, loader: Loader, files: Path
+) -> None:
+    write_watch(files, session(1))
+    loader.load(files).check()
+    later = f"""
+        SELECT * REPLACE (event_id || 'x' AS event_id, 0 AS epoch, NULL AS load_id, 0 AS partition,
+            ingest_time + INTERVAL 1 DAY AS ingest_time)
+        FROM {lake.scan("raw.playback")}
+    """
+    lake.append("raw.playback", con, later, properties={"playhead.epoch": "0"})
+    clean_topic(lake, con, "playback")
+    write_watch(files, session(1).replace("s1", "s1x"), session(2))
+    load = loader.load(files)["playback"]
+    assert (load.status, load.written, dict(load.dropped)["duplicate row"]) == ("loaded", 2, 0)
+    assert fetch(lake, con, "clean.playback", "event_id, epoch, load_id") == [
+        ("s1", None, 1),
+        ("s1x", None, 2),
+        ("s2", None, 2),
+    ]
+    assert lake.rows("raw.playback") == 4
+
+
+def test_a_load_that_cannot_spill_leaves_nothing_and_can_be_repeated(
+    lake: Lake, con: duckdb.DuckDBPyConnection, files: Path, tmp_path: Path
+) -> None:
+    write_watch(files, *(session(n, day=1 + n % 28) for n in range(100_000)))
+    no_folder = tmp_path / "file"
+    no_folder.touch()
+    with connect(memory_limit="20MB", threads=1, temp_dir=no_folder) as small:
+        failed = Loader(lake, small, ManualClock(NOW)).load(files)["playback"]
+    assert failed.status == "failed"
+    assert lake.rows("raw.playback") == 0
+    with connect(memory_limit="60MB", threads=1, temp_dir=tmp_path / "spill") as spilling:
+        load = Loader(lake, spilling, ManualClock(NOW)).load(files)["playback"]
+    assert (load.status, load.load_id, load.written) == ("loaded", 1, 100_000)
+    assert list((tmp_path / "spill").iterdir()) == []
+
+
+def test_a_load_behind_an_uncleaned_epoch_cleans_both(
+    lake: Lake, con: duckdb.DuckDBPyConnection, loader: Loader, files: Path
+) -> None:
+    write_watch(files, session(1))
+    loader.load(files).check()
+    sealed = f"""
+        SELECT * REPLACE (event_id || 'x' AS event_id, 0 AS epoch, NULL AS load_id)
+        FROM {lake.scan("raw.playback")}
+    """
+    lake.append("raw.playback", con, sealed, properties={"playhead.epoch": "0"})
+    write_watch(files, session(1), session(2))
+    assert loader.load(files)["playback"].written == 2
+    assert fetch(lake, con, "clean.playback", "event_id, epoch, load_id") == [
+        ("s1", None, 1),
+        ("s1x", 0, None),
+        ("s2", None, 2),
+    ]
 
 
 def state(lake: Lake) -> dict[str, Any]:
@@ -265,7 +345,7 @@ from playhead.lake import Lake
 print("ready", flush=True)
 sys.stdin.readline()
 with Lake(Path(sys.argv[1])) as lake, connect(threads=1) as con:
-    report = Loader(lake, con, SystemClock(), scratch=Path(sys.argv[3])).load(Path(sys.argv[2]))
+    report = Loader(lake, con, SystemClock()).load(Path(sys.argv[2]))
     report.check()
     print(*(f"{e.table}={e.status}" for e in report.tables), flush=True)
 """
@@ -273,7 +353,7 @@ with Lake(Path(sys.argv[1])) as lake, connect(threads=1) as con:
 
 def start(folder: Path, files: Path) -> "subprocess.Popen[str]":
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, folder / "lake", files, folder / "scratch"],
+        [sys.executable, "-c", PROGRAM, folder / "lake", files],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -336,16 +416,14 @@ def test_a_load_that_is_killed_is_finished_by_loading_again(
             process.kill()
             process.communicate()
         with Lake(folder / "lake") as lake:
-            scratch = folder / "scratch"
-            Loader(lake, con, ManualClock(NOW), scratch=scratch).load(files).check()
+            Loader(lake, con, ManualClock(NOW)).load(files).check()
             assert content(lake, con) == expected
-            assert list(scratch.iterdir()) == []
             before = state(lake)
             Loader(lake, con, ManualClock(NOW)).load(files)
             assert state(lake) == before
 
 
-@pytest.mark.parametrize("step", ["append", "overwrite", "set_properties", "create"])
+@pytest.mark.parametrize("step", ["append", "publish", "overwrite", "set_properties", "create"])
 @pytest.mark.parametrize("after", [False, True])
 def test_a_load_that_dies_at_any_commit_is_finished_by_loading_again(
     tmp_path: Path,

@@ -146,8 +146,7 @@ def test_two_loads_of_one_file_at_once(path: Path) -> None:
 
     def load(opened: SmallWorkspace) -> None:
         with opened._connect() as connection:
-            scratch = path / "tmp" / str(id(opened))
-            Loader(opened.lake, connection, opened.clock, scratch=scratch).load(files).check()
+            Loader(opened.lake, connection, opened.clock).load(files).check()
 
     with workspace(path, *VIEWS) as opened, workspace(path, *VIEWS) as other:
         assert in_threads(lambda: load(opened), lambda: load(other)) == [None, None]

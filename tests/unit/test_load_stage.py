@@ -64,7 +64,7 @@ def staged(
     of = contract(name)
     write(folder, of, list(rows))
     source = find_sources(folder, [of.file])[of.file]
-    result = stage(source, of, con, folder, days=days or DateRange())
+    result = stage(source, of, con, days=days or DateRange())
     assert result.read == len(rows)
     return con.execute(f"FROM {result.sql} ORDER BY _record").to_arrow_table().to_pylist()
 
@@ -212,6 +212,42 @@ def test_consecutive_ranges_give_every_row_once(days: list[str], one: date, othe
     assert sorted(found) == list(range(1, len(rows) + 1))
 
 
+def test_a_zone_is_that_of_its_own_row_alone(
+    tmp_path: Path, con: duckdb.DuckDBPyConnection
+) -> None:
+    zoned = "2023-07-01 12:00:00 Europe/Berlin"
+    naive = ["2023-07-01 12:00:00", "2023-07-01T12:00:00", "2023-07-01 12:00:00.500"]
+    offset = "2023-07-01 12:00:00+03:30"
+    texts = [zoned, *naive, zoned, offset, *naive]
+    rows = staged(tmp_path, con, "users", *({"created_at": text} for text in texts))
+    noon, half = datetime(2023, 7, 1, 12), datetime(2023, 7, 1, 12, 0, 0, 500_000)
+    berlin, tehran = datetime(2023, 7, 1, 10), datetime(2023, 7, 1, 8, 30)
+    assert [row["created_at"] for row in rows] == [
+        *(berlin, noon, noon, half),
+        *(berlin, tehran, noon, noon, half),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "day"),
+    [
+        ("2025-01-02", date(2025, 1, 2)),
+        ("2025-1-2", date(2025, 1, 2)),
+        ("2025-01-02 00:00:00+00", date(2025, 1, 2)),
+        ("2025-01-2 ", None),
+        ("2025-01-2+", None),
+        ("0000-01-01", None),
+        ("10000-1-01", None),
+    ],
+)
+def test_dates_however_they_are_written(
+    tmp_path: Path, con: duckdb.DuckDBPyConnection, text: str, day: date | None
+) -> None:
+    (row,) = staged(tmp_path, con, "users", {"subscription_start_date": text})
+    assert row["subscription_start_date"] == day
+    assert bool(row["_faults"]) == (day is None)
+
+
 def test_a_file_that_changes_meanwhile_is_not_loaded(
     tmp_path: Path, con: duckdb.DuckDBPyConnection
 ) -> None:
@@ -223,7 +259,7 @@ def test_a_file_that_changes_meanwhile_is_not_loaded(
         path.write_text(path.read_text() + "\n")
 
     with pytest.raises(LoadError, match="changed while it was read"):
-        stage(source, contract("users"), con, tmp_path, days=DateRange(), progress=grow)
+        stage(source, contract("users"), con, days=DateRange(), progress=grow)
 
 
 def test_what_a_killed_process_staged_is_deleted(tmp_path: Path) -> None:

@@ -49,8 +49,10 @@ def measured(
     of = contract(name)
     (folder / f"{of.file}.csv").write_text("\n".join([columns, *rows]) + "\n")
     source = find_sources(folder, [of.file])[of.file]
-    staged = stage(source, of, con, folder, days=DateRange())
-    metrics = measure(con, of, staged.sql, file=source.name, dimensions=dimensions)
+    staged = stage(source, of, con, days=DateRange())
+    metrics = measure(
+        con, of, staged.sql, file=source.name, dimensions=dimensions, repeated=staged.repeated
+    )
     assert {m.metric for m in metrics} <= METRICS.keys()
     assert {(m.table, m.file) for m in metrics} == {(name, f"{of.file}.csv")}
     return {(m.metric, m.column): m for m in metrics}

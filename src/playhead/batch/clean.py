@@ -2,7 +2,8 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
 
@@ -11,9 +12,17 @@ import duckdb
 from playhead.batch.sqltext import identifier
 from playhead.contracts import contract
 from playhead.errors import LakeConflictError
-from playhead.lake import Lake, Written, clean_table, raw_table
+from playhead.lake import Draft, Lake, Written, clean_table, raw_table
 
-__all__ = ["RANK", "CleanReport", "LoadedRows", "clean_topic", "dedupe_sql", "rewritten_days"]
+__all__ = [
+    "RANK",
+    "CleanReport",
+    "Cleaning",
+    "LoadedRows",
+    "clean_topic",
+    "dedupe_sql",
+    "rewritten_days",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +36,7 @@ _ATTEMPTS = 10
 _LAST = {"ingest_time": "TIMESTAMP 'infinity'"}
 _LAST_NUMBER = "9223372036854775807"
 _REPEATS, _MET = "cleaning_repeats", "cleaning_met"
+_LOST = f"(FROM {_MET} WHERE NOT wins)"
 _PLACE = ("load_id", "partition", "offset")
 
 
@@ -90,11 +100,14 @@ def dedupe_sql(relation: str) -> str:
 class LoadedRows:
     """The raw rows of one load, where they are cheaper to read than in the raw table.
 
-    `sql` stands in a FROM clause and may be read several times.
+    Attributes:
+        sql: stands in a FROM clause and may be read several times.
+        repeated: the same of those rows, at least, whose event has several of them.
     """
 
     load_id: int
     sql: str
+    repeated: str
 
 
 def rewritten_days(properties: Mapping[str, str], *, epoch: int, load: int) -> set[date]:
@@ -132,7 +145,7 @@ def clean_topic(
         return CleanReport(topic)
     clean_table(topic, fields).create_in(lake)
     for _ in range(_ATTEMPTS):
-        report = _Cleaning(lake, con, topic, full=full, loaded=loaded).run()
+        report = Cleaning(lake, con, topic, full=full, loaded=loaded).run()
         if report is not None:
             logger.info("cleaned %s", report)
             return report
@@ -142,8 +155,12 @@ def clean_topic(
     )
 
 
-class _Cleaning:
-    """One attempt, on one snapshot of the raw and one of the clean table."""
+class Cleaning:
+    """One attempt, on one snapshot of the raw and one of the clean table.
+
+    Args:
+        ahead: the rows of `loaded` are not in the raw table yet, but the next to come there.
+    """
 
     def __init__(
         self,
@@ -151,8 +168,9 @@ class _Cleaning:
         con: duckdb.DuckDBPyConnection,
         topic: str,
         *,
-        full: bool,
-        loaded: LoadedRows | None,
+        full: bool = False,
+        loaded: LoadedRows | None = None,
+        ahead: bool = False,
     ) -> None:
         self._lake = lake
         self._con = con
@@ -160,35 +178,69 @@ class _Cleaning:
         self._raw = lake.snapshot(raw_table(topic, self._contract.schema).name)
         self._clean = lake.snapshot(clean_table(topic, self._contract.schema).name)
         self._target = _Covered.of(self._raw.properties)
+        self._is_next = loaded is not None and self._target.load == loaded.load_id - 1
+        if ahead and loaded is not None:
+            self._target = replace(self._target, load=loaded.load_id)
         self._covered = _Covered(-1, 0) if full else _Covered.of(self._clean.properties)
         self._full = full
-        self._loaded = loaded
+        self._loaded = None
+        if loaded is not None and self._target.load == loaded.load_id:
+            before = replace(self._target, load=loaded.load_id - 1)
+            self._loaded = loaded if self._covered == before else None
 
     def run(self) -> CleanReport | None:
         """Clean and commit; None if another cleaner committed first."""
-        report = CleanReport(self._contract.name)
         if self._covered == self._target and not self._full:
-            return report
+            return CleanReport(self._contract.name)
+        with self.compared():
+            return None if self._write().skipped else self._count()
+
+    @contextmanager
+    def compared(self) -> Iterator[None]:
+        """Look for repeats among the new rows and in the clean table; forget them at the end."""
         try:
-            self._make(_REPEATS, _repeats_sql(self._keyed))
+            self._make(_REPEATS, _repeats_sql(self._keyed, self._repeated))
             self._make(_MET, self._met_sql())
-            written = self._write()
-            return None if written.skipped else self._count(report)
+            yield
         finally:
             for name in (_REPEATS, _MET):
                 self._con.execute(f"DROP TABLE IF EXISTS {name}")
 
-    def _make(self, name: str, query: str) -> None:
-        self._con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {query}")
+    @property
+    def is_next(self) -> bool:
+        """Whether the loaded rows, still on their way, are all that there is to clean."""
+        return self._is_next and self._loaded is not None
 
     @property
-    def _rows(self) -> str:
-        """A relation that has at least the rows to clean."""
-        if self._loaded is not None:
-            before = _Covered(self._target.epoch, self._loaded.load_id - 1)
-            if (self._covered, self._target.load) == (before, self._loaded.load_id):
-                return self._loaded.sql
-        return self._raw.scan()
+    def replaces_rows(self) -> bool:
+        """Whether rows of the clean table give way; to be asked while `compared`."""
+        return self._one(f"SELECT count(*) FROM {_MET} WHERE wins")[0] > 0
+
+    @property
+    def survivors(self) -> str:
+        """The rows to add: new, with a key, first of their event, and not beaten by an old one."""
+        return f"({_without(f'({_without(self._keyed, _REPEATS)})', _LOST)})"
+
+    @property
+    def dropped(self) -> str:
+        """The new rows that are not among the `survivors`."""
+        places = ", ".join(map(identifier, _PLACE))
+        gone = f"(SELECT {places} FROM {_REPEATS} UNION ALL SELECT {places} FROM {_LOST})"
+        return (
+            f"(FROM {self._new} WHERE {self._keyless} "
+            f"UNION ALL SELECT r.* FROM {self._keyed} AS r SEMI JOIN {gone} AS gone "
+            f"ON {_same_place_sql()})"
+        )
+
+    def publish(self, draft: Draft) -> CleanReport | None:
+        """Commit the survivors from a draft of the clean table; None if another was first."""
+        written = self._lake.publish(
+            self._clean.name, draft, properties=self._properties(), guard=self._guard()
+        )
+        return None if written.skipped else self._count()
+
+    def _make(self, name: str, query: str) -> None:
+        self._con.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS {query}")
 
     @property
     def _new(self) -> str:
@@ -196,12 +248,22 @@ class _Cleaning:
 
         Those of loads and those of epochs apart: statistics then rule out whole files of each.
         """
+        if self._loaded is not None:
+            return self._loaded.sql
+        rows = self._raw.scan()
         loaded = f"load_id > {self._covered.load} AND load_id <= {self._target.load}"
         sealed = f"epoch > {self._covered.epoch} AND epoch <= {self._target.epoch}"
         return (
-            f"(FROM {self._rows} WHERE {loaded} UNION ALL "
-            f"FROM {self._rows} WHERE {sealed} AND NOT coalesce({loaded}, false))"
+            f"(FROM {rows} WHERE {loaded} UNION ALL "
+            f"FROM {rows} WHERE {sealed} AND NOT coalesce({loaded}, false))"
         )
+
+    @property
+    def _repeated(self) -> str | None:
+        """A relation that has all new rows of repeated events, if that is known."""
+        if self._loaded is None:
+            return None
+        return f"(FROM {self._loaded.repeated} WHERE NOT ({self._keyless}))"
 
     @property
     def _keyed(self) -> str:
@@ -231,14 +293,8 @@ class _Cleaning:
             SELECT new.event_id, {_columns("new", _PLACE)}, {places},
                 {_rank_sql("new")} < {_rank_sql("old")} AS wins, old.event_time::DATE AS old_day
             FROM {firsts} AS new JOIN {existing} USING (event_id)
-            WHERE {"false" if self._full else "true"}
+            WHERE {"false" if self._full or not self._clean.rows else "true"}
         """
-
-    @property
-    def _survivors(self) -> str:
-        """The rows to add: new, with a key, first of their event, and not beaten by an old one."""
-        lost = f"(FROM {_MET} WHERE NOT wins)"
-        return f"({_without(f'({_without(self._keyed, _REPEATS)})', lost)})"
 
     @property
     def _displaced(self) -> str:
@@ -248,17 +304,8 @@ class _Cleaning:
 
     def _write(self) -> Written:
         """Append, unless older rows give way: then the months that change are written anew."""
-        run = int(self._clean.properties.get("playhead.cleaned", 0))
-        properties = {
-            **self._target.properties(),
-            "playhead.cleaned": str(run + 1),
-            REWRITTEN: self._rewritten(),
-        }
-
-        def guard(current: Mapping[str, str]) -> bool:
-            return int(current.get("playhead.cleaned", 0)) == run
-
-        query, months = f"FROM {self._survivors}", self._months_to_rewrite()
+        properties, guard = self._properties(), self._guard()
+        query, months = f"FROM {self.survivors}", self._months_to_rewrite()
         if not months and not self._full:
             return self._lake.append(
                 self._clean.name, self._con, query, properties=properties, guard=guard
@@ -275,13 +322,28 @@ class _Cleaning:
             guard=guard,
         )
 
+    @property
+    def _run(self) -> int:
+        """How often the clean table was written before."""
+        return int(self._clean.properties.get("playhead.cleaned", 0))
+
+    def _properties(self) -> dict[str, str]:
+        return {
+            **self._target.properties(),
+            "playhead.cleaned": str(self._run + 1),
+            REWRITTEN: self._rewritten(),
+        }
+
+    def _guard(self) -> Callable[[Mapping[str, str]], bool]:
+        return lambda current: int(current.get("playhead.cleaned", 0)) == self._run
+
     def _months_to_rewrite(self) -> list[date]:
         """The months of all rows that come or go; empty if no row of the clean table gives way."""
-        if not self._one(f"SELECT count(*) FROM {_MET} WHERE wins")[0]:
+        if not self.replaces_rows:
             return []
         rows = self._con.execute(f"""
             SELECT date_trunc('month', old_day)::DATE FROM {_MET} WHERE wins
-            UNION SELECT date_trunc('month', event_time)::DATE FROM {self._survivors}
+            UNION SELECT date_trunc('month', event_time)::DATE FROM {self.survivors}
         """).fetchall()
         return sorted(month for (month,) in rows)
 
@@ -291,7 +353,7 @@ class _Cleaning:
         known |= {str(day): [self._target.epoch, self._target.load] for (day,) in rows}
         return json.dumps(known, sort_keys=True)
 
-    def _count(self, report: CleanReport) -> CleanReport:
+    def _count(self) -> CleanReport:
         rows, null_keys = self._one(
             f"SELECT count(*), count(*) FILTER ({self._keyless}) FROM {self._new}"
         )
@@ -301,8 +363,8 @@ class _Cleaning:
         )
         beaten = repeats + lost + replaced
         same = self._count_same_content() if beaten else 0
-        return replace(
-            report,
+        return CleanReport(
+            self._contract.name,
             rows=rows,
             null_keys=null_keys,
             duplicate_rows=same,
@@ -318,10 +380,11 @@ class _Cleaning:
         ).fetchall()
         existing = self._clean.scan(partitions=[month for (month,) in months])
         columns = ("event_id", *RANK)
+        new = self._keyed if months or self._repeated is None else self._repeated
         (same,) = self._one(f"""
             WITH every AS (
                 SELECT {_columns("n", columns)}, {self._content("n")} AS content
-                FROM {self._keyed} AS n
+                FROM {new} AS n
                 SEMI JOIN (SELECT event_id FROM {_REPEATS} UNION SELECT event_id FROM {_MET})
                     USING (event_id)
                 UNION ALL
@@ -358,23 +421,30 @@ def _rank_sql(relation: str) -> str:
     return f"row({', '.join(parts)})"
 
 
-def _repeats_sql(relation: str) -> str:
+def _repeats_sql(relation: str, repeated: str | None = None) -> str:
     """The event id and place of every row of `relation` that an earlier row of it beats.
 
     Rows are compared where a hash of the id repeats: hashes take a fraction of the ids' memory.
+
+    Args:
+        repeated: those rows of the relation, at least, if they are known.
     """
-    narrow = f"SELECT {_columns('r', ('event_id', *RANK))} FROM {relation} AS r"
-    several = f"SELECT hash(event_id) AS h FROM {relation} AS r GROUP BY h HAVING count(*) > 1"
+    narrow = f"SELECT {_columns('r', ('event_id', *RANK))} FROM {repeated or relation} AS r"
+    if repeated is None:
+        several = f"SELECT hash(event_id) AS h FROM {relation} AS r GROUP BY h HAVING count(*) > 1"
+        narrow = f"SELECT * FROM ({narrow}) AS n SEMI JOIN ({several}) ON hash(n.event_id) = h"
     return f"""
-        SELECT event_id, {", ".join(map(identifier, _PLACE))}
-        FROM (SELECT * FROM ({narrow}) AS n SEMI JOIN ({several}) ON hash(n.event_id) = h)
+        SELECT event_id, {", ".join(map(identifier, _PLACE))} FROM ({narrow})
         QUALIFY row_number() OVER (PARTITION BY event_id ORDER BY {_order_sql()}) > 1
     """
 
 
 def _without(relation: str, places: str) -> str:
     """The rows of `relation` whose place is not among `places`."""
-    same = " AND ".join(
+    return f"SELECT r.* FROM {relation} AS r ANTI JOIN {places} AS gone ON {_same_place_sql()}"
+
+
+def _same_place_sql() -> str:
+    return " AND ".join(
         f"r.{identifier(name)} IS NOT DISTINCT FROM gone.{identifier(name)}" for name in _PLACE
     )
-    return f"SELECT r.* FROM {relation} AS r ANTI JOIN {places} AS gone ON {same}"

@@ -1,15 +1,15 @@
 """One file's way into the lake, step by step, each step committed once.
 
-Topic: stage, append to raw, clean, quarantine, report. Dimension: stage, replace, quarantine,
-report. The report carries the mark that all steps before it are done.
+Topic: stage, append to raw, append to clean, quarantine, report. Dimension: stage, replace,
+quarantine, report. The report carries the mark that all steps before it are done.
 """
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
 import duckdb
@@ -17,13 +17,14 @@ import pyarrow as pa
 
 from playhead import disk
 from playhead.batch import quality
-from playhead.batch.clean import LoadedRows, clean_topic
+from playhead.batch.clean import CleanReport, LoadedRows, clean_topic
 from playhead.batch.dimensions import replace_dimension
+from playhead.batch.landing import prepare_landing
 from playhead.batch.quality import Metric
 from playhead.batch.readers import Progress
 from playhead.batch.sources import Source
 from playhead.batch.sqltext import identifier, literal
-from playhead.batch.stage import DateRange, Staged, stage
+from playhead.batch.stage import DateRange, Staged, content_sql, stage
 from playhead.clock import Clock
 from playhead.contracts import DIMENSIONS, Contract
 from playhead.errors import LakeConflictError, LoadError, PlayheadError
@@ -110,7 +111,6 @@ class Ingest:
     lake: Lake
     con: duckdb.DuckDBPyConnection
     clock: Clock
-    scratch: Path
     days: DateRange
     ignore_unknown: bool
     progress: Callable[[Progress], None] | None
@@ -142,13 +142,15 @@ class Ingest:
         load = self._known_load(self.lake.properties(raw.name), digest)
         if load is not None and self._is_recorded(contract, load.id, digest):
             return replace(done, status="already loaded", load_id=load.id)
-        staged, done = self._stage(contract, source, done)
-        if load is None:
-            load = self._append(raw.name, contract, source, staged, digest)
-        loaded = LoadedRows(load.id, f"({_raw_sql(contract, staged.sql, load)})")
-        cleaned = clean_topic(self.lake, self.con, contract.name, loaded=loaded)
-        done = replace(done, load_id=load.id, dropped=cleaned.dropped, written=cleaned.written)
-        return self._record(contract, source, staged, digest, done)
+        cleaned = None
+        with self._stage(contract, source, done) as (staged, done):
+            if load is None:
+                load, cleaned = self._append(contract, source, staged, digest)
+            if cleaned is None:
+                loaded = _loaded_rows(contract, staged, load)
+                cleaned = clean_topic(self.lake, self.con, contract.name, loaded=loaded)
+            done = replace(done, load_id=load.id, dropped=cleaned.dropped, written=cleaned.written)
+            return self._record(contract, source, staged, digest, done)
 
     def _dimension(self, contract: Contract, source: Source, done: TableLoad) -> TableLoad:
         digest = source.sha256()
@@ -160,33 +162,34 @@ class Ingest:
             load_id += 1
         elif self._is_recorded(contract, load_id, digest):
             return replace(done, status="already loaded", load_id=load_id)
-        staged, done = self._stage(contract, source, done)
-        replaced = replace_dimension(
-            self.lake,
-            self.con,
-            contract.name,
-            contract.schema,
-            _dimension_sql(contract, staged.sql),
-            properties={"playhead.load": str(load_id), "playhead.sha256": digest},
-        )
-        dropped = self._dropped(contract, staged)
-        done = replace(done, load_id=load_id, dropped=dropped, written=replaced.rows)
-        return self._record(contract, source, staged, digest, done)
+        with self._stage(contract, source, done) as (staged, done):
+            replaced = replace_dimension(
+                self.lake,
+                self.con,
+                contract.name,
+                contract.schema,
+                _dimension_sql(contract, staged.sql),
+                properties={"playhead.load": str(load_id), "playhead.sha256": digest},
+            )
+            dropped = self._dropped(contract, staged)
+            done = replace(done, load_id=load_id, dropped=dropped, written=replaced.rows)
+            return self._record(contract, source, staged, digest, done)
 
+    @contextmanager
     def _stage(
         self, contract: Contract, source: Source, done: TableLoad
-    ) -> tuple[Staged, TableLoad]:
+    ) -> Iterator[tuple[Staged, TableLoad]]:
+        """Typed rows in the session, for as long as the block lasts, and what they are."""
         staged = stage(
             source,
             contract,
             self.con,
-            self.scratch,
             days=self.days,
             ignore_unknown=self.ignore_unknown,
             progress=self.progress,
         )
         rows, faulty = self._row(f"SELECT count(*), count(_faults) FROM {staged.sql}")
-        return staged, replace(
+        done = replace(
             done,
             status="loaded",
             read=staged.read,
@@ -194,6 +197,10 @@ class Ingest:
             quarantined=faulty,
             ignored=staged.unknown,
         )
+        try:
+            yield staged, done
+        finally:
+            staged.drop(self.con)
 
     def _known_load(self, properties: Mapping[str, str], digest: str) -> _Load | None:
         """The load that brought these bytes and days, if there was one."""
@@ -208,29 +215,39 @@ class Ingest:
         return (since.isoformat() if since else None, until.isoformat() if until else None)
 
     def _append(
-        self, raw: str, contract: Contract, source: Source, staged: Staged, digest: str
-    ) -> _Load:
+        self, contract: Contract, source: Source, staged: Staged, digest: str
+    ) -> tuple[_Load, CleanReport | None]:
         """Append the good rows to the raw table under the next load id, unless another process
-        brings the same file first; give the load with which they came."""
+        brings the same file first.
+
+        Returns:
+            the load with which they came, and what became of the clean table, if it is up to date.
+        """
+        raw = raw_table(contract.name, contract.schema).name
         (rows,) = self._row(f"SELECT count(*) FROM {staged.sql} WHERE _faults IS NULL")
         for _ in range(_ATTEMPTS):
             current = self.lake.properties(raw)
             known = self._known_load(current, digest)
             if known is not None:
-                return known
+                return known, None
             last = int(current.get("playhead.load", 0))
             now = self.clock.now().isoformat()
             load = _Load(last + 1, source.name, digest, *self._days, rows, now)
             loads = [asdict(entry) for entry in (*_loads(current), load)]
-            written = self.lake.append(
-                raw,
-                self.con,
-                _raw_sql(contract, staged.sql, load),
-                properties={"playhead.load": str(load.id), "playhead.loads": json.dumps(loads)},
-                guard=partial(_is_last_load, last),
-            )
-            if not written.skipped:
-                return load
+            properties = {"playhead.load": str(load.id), "playhead.loads": json.dumps(loads)}
+            guard = partial(_is_last_load, last)
+            loaded = _loaded_rows(contract, staged, load)
+            with prepare_landing(self.lake, self.con, contract.name, loaded, rows) as landing:
+                if landing is None:
+                    written = self.lake.append(
+                        raw, self.con, f"FROM {loaded.sql}", properties=properties, guard=guard
+                    )
+                else:
+                    written = self.lake.publish(
+                        raw, landing.raw, properties=properties, guard=guard
+                    )
+                if not written.skipped:
+                    return load, None if landing is None else landing.publish_clean()
         raise LakeConflictError(
             f"{raw}: other loads kept committing first",
             hint="Nothing of this file was loaded. Try again when they are done.",
@@ -263,6 +280,7 @@ class Ingest:
             staged.sql,
             file=source.name,
             dimensions=self._dimensions() if contract.kind == "topic" else {},
+            repeated=staged.repeated,
             unknown=staged.unknown,
         )
         quality.keep(self.lake, self.con, metrics, load_id=done.load_id, at=now, mark=mark)
@@ -277,15 +295,17 @@ class Ingest:
     def _dropped(self, contract: Contract, staged: Staged) -> dict[str, int]:
         """How many of a dimension's good rows each rule of cleaning drops, in their order."""
         key = ", ".join(identifier(name) for name in contract.key)
-        rows, keyed, distinct, keys = self._row(f"""
-            SELECT count(*), count(*) FILTER ({_has_keys_sql(contract)}),
-                count(DISTINCT _hash) FILTER ({_has_keys_sql(contract)}),
-                count(DISTINCT row({key})) FILTER ({_has_keys_sql(contract)})
+        rows, distinct, keys = self._row(f"""
+            SELECT count(*), count(DISTINCT {content_sql(contract)}), count(DISTINCT row({key}))
+            FROM {staged.repeated} WHERE _faults IS NULL AND {_has_keys_sql(contract)}
+        """)
+        (keyless,) = self._row(f"""
+            SELECT count(*) FILTER (NOT ({_has_keys_sql(contract)}))
             FROM {staged.sql} WHERE _faults IS NULL
         """)
         return {
-            "null key": rows - keyed,
-            "duplicate row": keyed - distinct,
+            "null key": keyless,
+            "duplicate row": rows - distinct,
             "duplicate key": distinct - keys,
         }
 
@@ -309,6 +329,13 @@ def _mark(contract: Contract, load_id: int, digest: str) -> str:
 
 def _has_keys_sql(contract: Contract) -> str:
     return " AND ".join(f"{identifier(name)} IS NOT NULL" for name in contract.not_null)
+
+
+def _loaded_rows(contract: Contract, staged: Staged, load: _Load) -> LoadedRows:
+    rows, repeated = (
+        f"({_raw_sql(contract, relation, load)})" for relation in (staged.sql, staged.repeated)
+    )
+    return LoadedRows(load.id, rows, repeated)
 
 
 def _raw_sql(contract: Contract, staged: str, load: _Load) -> str:

@@ -14,7 +14,6 @@ import duckdb
 from playhead.batch.ingest import Ingest, TableLoad
 from playhead.batch.quality import Metric
 from playhead.batch.readers import Progress
-from playhead.batch.scratch import scratch_folder
 from playhead.batch.sources import find_sources
 from playhead.batch.stage import DateRange
 from playhead.clock import Clock
@@ -52,9 +51,8 @@ class LoadReport:
 class Loader:
     """Loads files into a lake, through one DuckDB session that nobody else uses meanwhile.
 
-    Args:
-        scratch: where typed rows are staged (about the size of the files as Parquet); the
-            system's temporary folder by default. What killed loads left there is deleted.
+    The session holds the typed rows of one table at a time: beyond its `memory_limit` it spills
+    them into its temporary folder.
     """
 
     def __init__(
@@ -62,13 +60,10 @@ class Loader:
         lake: Lake,
         con: duckdb.DuckDBPyConnection,
         clock: Clock,
-        *,
-        scratch: Path | None = None,
     ) -> None:
         self._lake = lake
         self._con = con
         self._clock = clock
-        self._scratch = scratch
 
     def load(
         self,
@@ -95,10 +90,7 @@ class Loader:
         contracts = [*DIMENSIONS.values(), *TOPICS.values()]
         sources = find_sources(folder, [contract.file for contract in contracts])
         days = DateRange(since, until)
-        with scratch_folder(self._scratch) as scratch:
-            ingest = Ingest(
-                self._lake, self._con, self._clock, scratch, days, ignore_unknown, progress
-            )
-            return LoadReport(
-                tuple(ingest.load(contract, sources.get(contract.file)) for contract in contracts)
-            )
+        ingest = Ingest(self._lake, self._con, self._clock, days, ignore_unknown, progress)
+        return LoadReport(
+            tuple(ingest.load(contract, sources.get(contract.file)) for contract in contracts)
+        )

@@ -92,6 +92,7 @@ def measure(
     *,
     file: str,
     dimensions: Mapping[str, str],
+    repeated: str,
     unknown: Sequence[str] = (),
 ) -> list[Metric]:
     """The quality of one table's staged rows, in one pass over them plus one over the faulty.
@@ -100,6 +101,7 @@ def measure(
         staged: the rows (see `playhead.batch.stage`), for a FROM clause; read twice.
         dimensions: relation of each dimension that is there, by name; a check that needs one
             that is not there says so in its note.
+        repeated: the same of those rows, at least, whose key is that of several rows.
         unknown: columns of the file that were ignored.
     """
     checks = _checks(contract)
@@ -111,6 +113,7 @@ def measure(
     )
     rejected = "coalesce(_faults[1].kind = 'structure', false)"
     readable = f"(SELECT * FROM {staged} WHERE NOT {rejected})"
+    twice = f"(SELECT * FROM {repeated} WHERE NOT {rejected})"
     values = (
         con.execute(
             f"SELECT {', '.join(check.sql for check in taken)} FROM {readable} AS row {joins}"
@@ -118,7 +121,7 @@ def measure(
         or ()
     )
     found = {(c.metric, c.column): int(v) for c, v in zip(taken, values, strict=True)}
-    found |= _duplicates(con, contract, readable)
+    found |= _duplicates(con, contract, twice)
     faults = con.execute(f"""
         SELECT fault.kind, fault.column, count(*)
         FROM (SELECT unnest(_faults) AS fault FROM {staged} WHERE _faults IS NOT NULL)
@@ -260,18 +263,12 @@ def _cross_checks(contract: Contract, names: Sequence[str]) -> list[_Check]:
 
 
 def _duplicates(
-    con: duckdb.DuckDBPyConnection, contract: Contract, readable: str
+    con: duckdb.DuckDBPyConnection, contract: Contract, repeated: str
 ) -> dict[tuple[str, str | None], int]:
-    """Full rows and keys that repeat; both are looked for where a hash of the key repeats.
-
-    Rows that are equal have equal keys, and so have equal hashes; few others have.
-    """
-    key = identifier(contract.key[0])
+    """Full rows and keys that repeat: rows that are equal have equal keys."""
     row = con.execute(f"""
         SELECT count(*) - count(DISTINCT {content_sql(contract)}), {_key_duplicates(contract)}
-        FROM {readable} AS row SEMI JOIN (
-            SELECT hash({key}) AS repeated FROM {readable} GROUP BY repeated HAVING count(*) > 1
-        ) ON hash(row.{key}) = repeated
+        FROM {repeated} AS row
     """).fetchone()
     full, keys = row or (0, 0)
     return {("full_row_duplicates", None): int(full), ("key_duplicates", None): int(keys)}

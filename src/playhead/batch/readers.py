@@ -95,22 +95,29 @@ class _ParquetReader(Reader):
         return kind != "VARCHAR" and wanted == {kind}
 
     def _relation(self, counts: list[int], typed: Collection[str]) -> str:
-        """Records are numbered on from part to part."""
         natives = [f"file.{identifier(name)} AS {typed_name(name)}" for name in sorted(typed)]
         values = ", ".join([*(self._value(name) for name in self._columns), *natives])
-        befores = itertools.accumulate(counts, initial=0)
-        parts = ", ".join(
-            f"({literal(str(part))}, {literal(self._source.part_name(part))}, {before})"
-            for part, before in zip(self._source.parts, befores, strict=False)
-        )
         return f"""(
             SELECT {values}, part.label AS _file, file_row_number + 1 AS _line,
                 file_row_number + 1 + part.before AS _record,
                 NULL::VARCHAR AS _reject, NULL::VARCHAR AS _raw
-            FROM read_parquet({self._scan}, union_by_name = true, filename = true,
-                file_row_number = true) AS file
-            JOIN (VALUES {parts}) AS part(path, label, before) ON part.path = file.filename
+            FROM {self._parts(counts)}
         )"""
+
+    def _parts(self, counts: list[int]) -> str:
+        """The files, each row with its part: its label, and how many records come `before` it."""
+        befores = itertools.accumulate(counts, initial=0)
+        parts = [
+            f"({literal(str(part))}, {literal(self._source.part_name(part))}, {before})"
+            for part, before in zip(self._source.parts, befores, strict=False)
+        ]
+        named = f"(VALUES {', '.join(parts)}) AS part(path, label, before)"
+        if len(parts) == 1:
+            return f"read_parquet({self._scan}, file_row_number = true) AS file, {named}"
+        return (
+            f"read_parquet({self._scan}, union_by_name = true, filename = true, "
+            f"file_row_number = true) AS file JOIN {named} ON part.path = file.filename"
+        )
 
     def _value(self, name: str) -> str:
         """A NaN is how data frames write a missing number."""

@@ -138,7 +138,6 @@ class Recorder:
             source,
             contract,
             self._con,
-            self._scratch,
             days=self._period.days,
             ignore_unknown=ignore_unknown,
             progress=progress,
@@ -153,7 +152,7 @@ class Recorder:
             bad = f"{staged.sql} WHERE {within} AND NOT ({good})"
             self._quarantine(contract, source, bad)
         path = self._sort(contract, f"{staged.sql} WHERE {within} AND {good}", "_record")
-        staged.path.unlink()
+        staged.drop(self._con)
         counts = RowCounts(
             read=staged.read,
             outside=staged.read - rows,

@@ -17,6 +17,7 @@ __all__ = ["Records", "Reject", "Splitter", "first_record", "read_records"]
 BLOCK_BYTES = 4 << 20
 MAX_RECORD_BYTES = 1 << 20
 _NEWLINE, _RETURN, _QUOTE, _COMMA = b'\n\r",'
+_NONE = np.empty(0, dtype=np.int64)
 
 _VALUE = rb'(?>"(?:[^"]++|"")*+"|[^",\r\n]*+)'
 _RECORD = re.compile(rb"%b(?>,%b)*+\r?\n" % (_VALUE, _VALUE))
@@ -81,8 +82,8 @@ class Splitter:
         """All records of a block without fault, or None where the block needs a closer look."""
         data = np.frombuffer(buffer, dtype=np.uint8)
         newlines = np.flatnonzero(data == _NEWLINE)
-        closing = np.arange(newlines.size)
-        if self._quoted:
+        closing, quotes = np.arange(newlines.size), _NONE
+        if self._quoted and b'"' in buffer:
             quotes = np.flatnonzero(data == _QUOTE)
             closing = np.flatnonzero((np.searchsorted(quotes, newlines) & 1) == 0)
         ends = newlines[closing]
@@ -159,8 +160,10 @@ def _quotes_fit(body: bytes, data: NDArray[np.uint8], quotes: NDArray[np.int64])
         data: `(n,)` the bytes of `body`, which ends in a newline outside quotes.
         quotes: `(m,)` where they stand, m even.
     """
-    if body.count(b"\r") != body.count(b"\r\n"):
+    if b"\r" in body and body.count(b"\r") != body.count(b"\r\n"):
         return False
+    if not quotes.size:
+        return True
     opening, closing = quotes[::2], quotes[1::2]
     before = np.where(opening > 0, data[opening - 1], _NEWLINE)
     after = data[closing + 1]

@@ -1,14 +1,13 @@
 """From rows of text to typed rows: every value checked against its contract, every fault named.
 
-The staged rows have the contract's fields, and `_file`, `_line`, `_record`, `_hash` (`content_sql`;
-for a topic only of rows that came without an id, which get one from it), `_faults` (NULL, or a
-list of column, kind and reason) and `_raw` (a faulty row's own text, or its values as JSON).
+The staged rows have the contract's fields, and `_file`, `_line`, `_record`, `_hash` (`content_sql`
+of events that came without an id, which get one from it), `_faults` (NULL, or a list of column,
+kind and reason) and `_raw` (a faulty row's own text, or its values as JSON).
 """
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 
 import duckdb
 
@@ -53,50 +52,63 @@ class DateRange:
 
 @dataclass(frozen=True)
 class Staged:
-    """Typed rows on disk.
+    """Typed rows in tables of the session, which spills them to disk where memory is short.
 
     Attributes:
-        path: the Parquet file that holds them; it goes when the staging folder goes.
+        sql: the rows, for a FROM clause; may be read many times.
+        repeated: the same of those rows, at least, whose key is that of several rows.
         read: records of the files, those outside the range included.
         unknown: ignored columns of the files.
     """
 
-    path: Path
+    sql: str
+    repeated: str
     read: int
     unknown: tuple[str, ...]
 
-    @property
-    def sql(self) -> str:
-        """The rows, for a FROM clause; may be read many times."""
-        return f"read_parquet({literal(str(self.path))})"
+    def drop(self, con: duckdb.DuckDBPyConnection) -> None:
+        """Forget the rows."""
+        for table in (self.sql, self.repeated):
+            con.execute(f"DROP TABLE IF EXISTS {table}")
 
 
 def stage(
     source: Source,
     contract: Contract,
     con: duckdb.DuckDBPyConnection,
-    folder: Path,
     *,
     days: DateRange,
     ignore_unknown: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> Staged:
-    """Read the files of one table once and write their typed rows into `folder`.
+    """Read the files of one table once and keep their typed rows in the session.
 
     Raises:
         LoadError: see `open_rows`; or the files changed while they were read.
     """
-    path = folder / f"{contract.name}.parquet"
+    table, repeated = (identifier(f"{kind} {contract.name}") for kind in ("staged", "repeated"))
     before = source.fingerprint()
     with open_rows(source, contract, con, ignore_unknown=ignore_unknown, progress=progress) as rows:
         query = staged_sql(contract, rows.sql, days, rows.typed)
-        con.execute(f"COPY ({query}) TO {literal(str(path))} (FORMAT parquet, COMPRESSION lz4)")
+        con.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS {query}")
     if source.fingerprint() != before:
+        con.execute(f"DROP TABLE {table}")
         raise LoadError(
             f"{source.name}: changed while it was read",
             hint="Load it again when nothing writes to it; nothing of it was loaded.",
         )
-    return Staged(path, rows.read, rows.unknown)
+    con.execute(f"CREATE OR REPLACE TEMP TABLE {repeated} AS {_repeated_sql(contract, table)}")
+    return Staged(table, repeated, rows.read, rows.unknown)
+
+
+def _repeated_sql(contract: Contract, rows: str) -> str:
+    """Rows of equal keys have equal hashes of them, and few others have."""
+    key = identifier(contract.key[0])
+    return f"""
+        SELECT row.* FROM {rows} AS row SEMI JOIN (
+            SELECT hash({key}) AS repeated FROM {rows} GROUP BY repeated HAVING count(*) > 1
+        ) ON hash(row.{key}) = repeated
+    """
 
 
 def staged_sql(contract: Contract, rows: str, days: DateRange, typed: Collection[str] = ()) -> str:
@@ -127,10 +139,9 @@ def _raw_sql(contract: Contract, typed: Collection[str]) -> str:
 
 
 def _hash_sql(contract: Contract) -> str:
-    content = content_sql(contract)
     if contract.kind == "dimension":
-        return content
-    return f"CASE WHEN event_id IS NULL THEN {content} END"
+        return "NULL::VARCHAR"
+    return f"CASE WHEN event_id IS NULL THEN {content_sql(contract)} END"
 
 
 def content_sql(contract: Contract) -> str:

@@ -25,6 +25,8 @@ PARTS_OF_DAY: dict[str, tuple[int, ...]] = {
 """The hours of each part of a day; those of the night are of the same date."""
 
 _HOUR_US = 3_600_000_000
+# DuckDB's own md5_number_upper gives the same number four times as slowly.
+_LOW_64_BITS = "18446744073709551615::UHUGEINT"
 _SLOTS = [
     (hour * _HOUR_US + slot * (_HOUR_US // HOUR_WEIGHTS[hour]), _HOUR_US // HOUR_WEIGHTS[hour])
     for hours in PARTS_OF_DAY.values()
@@ -46,7 +48,7 @@ def event_time_sql(date_sql: str, id_sql: str, *, time_of_day_sql: str | None = 
         time_of_day_sql: an expression that is morning, afternoon, evening or night: the time
             falls in that part of the day. Any other value, or NULL, means the whole day.
     """
-    digest = f"md5_number_upper({id_sql})"
+    digest = f"CAST(md5_number({id_sql}) & {_LOW_64_BITS} AS UBIGINT)"
     first, count = _window_sql(time_of_day_sql)
     slot = f"CAST({first} + {digest} % {count} AS INTEGER)"
     start = f"list_extract({[s for s, _ in _SLOTS]}, {slot})"

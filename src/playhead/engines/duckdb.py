@@ -1,7 +1,11 @@
 """DuckDB, the embedded engine: it computes and keeps nothing (what lasts is SQLite or Iceberg)."""
 
+import os
+import shutil
+import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import duckdb
@@ -13,6 +17,9 @@ from playhead.errors import EngineError
 from playhead.views.leaf import Leaf
 from playhead.views.view import View
 
+_SPILL = "duckdb-"
+_SPILL_KEPT_S = 24 * 3600.0
+
 
 def connect(
     *, memory_limit: str | None = None, threads: int | None = None, temp_dir: Path | None = None
@@ -22,7 +29,8 @@ def connect(
     Args:
         memory_limit: such as "4GB"; DuckDB's default is 80 % of the machine's memory.
         threads: worker threads; DuckDB's default is one per core.
-        temp_dir: where operators spill when they outgrow `memory_limit`.
+        temp_dir: where operators spill when they outgrow `memory_limit`: each session in a folder
+            of its own there, which goes when the session is closed.
     """
     config: dict[str, str | bool | int | float | list[str]] = {
         "autoinstall_known_extensions": False,
@@ -33,7 +41,7 @@ def connect(
     if threads is not None:
         config["threads"] = threads
     if temp_dir is not None:
-        config["temp_directory"] = str(temp_dir)
+        config["temp_directory"] = str(_spill_folder(temp_dir))
     connection = duckdb.connect(":memory:", config=config)
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET enable_progress_bar = false")
@@ -41,6 +49,20 @@ def connect(
     # and then finds that it cannot filter them by one.
     connection.execute("SET disabled_optimizers = 'join_filter_pushdown'")
     return connection
+
+
+def _spill_folder(temp_dir: Path) -> Path:
+    """A new name in `temp_dir`; what killed sessions left there more than a day ago is deleted.
+
+    DuckDB names its files alike in every process: two sessions that spill into one folder write
+    over each other's rows, and nobody notices.
+    """
+    with suppress(OSError):
+        temp_dir.mkdir(parents=True, exist_ok=True)
+        for left in temp_dir.glob(f"{_SPILL}*"):
+            if time.time() - left.stat().st_mtime > _SPILL_KEPT_S:
+                shutil.rmtree(left, ignore_errors=True)
+    return temp_dir / f"{_SPILL}{os.getpid()}-{uuid.uuid4().hex}"
 
 
 class DuckDBEngine(Engine):
