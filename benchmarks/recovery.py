@@ -20,6 +20,7 @@ from benchmarks.measure import Figure, alone, run_quietly, show, timed
 from benchmarks.workload import START, Audience, playback_events, prepare
 from playhead.assemble import Workspace
 from playhead.engines import connect
+from playhead.speed.layer import Step
 
 VIEW = "engagement_health"
 WAITING = 100_000
@@ -29,7 +30,7 @@ def fill_and_kill(folder: str, events: int, users: int, movies: int) -> Figure:
     """Take everything in, append some more, and die at once."""
     context = multiprocessing.get_context("spawn")
     full = context.Event()
-    process = context.Process(target=_take_in, args=(folder, full))
+    process = context.Process(target=_take_in, args=(folder, events, full))
     began = time.perf_counter()
     process.start()
     full.wait()
@@ -45,15 +46,18 @@ def fill_and_kill(folder: str, events: int, users: int, movies: int) -> Figure:
     return Figure("speed until killed", events, seconds)
 
 
-def _take_in(folder: str, full: Event) -> None:
-    with Workspace(Path(folder) / "workspace") as workspace, connect() as connection:
-        layer = workspace.speed_layer(connection)
-        layer.start()
-        while layer.step().events:
-            pass
-        full.set()
-        while True:
-            layer.step()
+def _take_in(folder: str, events: int, full: Event) -> None:
+    """What `playhead speed` does, until it is killed."""
+    taken = 0
+
+    def count(step: Step) -> None:
+        nonlocal taken
+        taken += step.events
+        if taken >= events:
+            full.set()
+
+    with Workspace(Path(folder) / "workspace") as workspace:
+        workspace.speed(on_step=count)
 
 
 def answer(folder: str, events: int) -> Figure:
@@ -77,9 +81,7 @@ def level(folder: str, events: int) -> Figure:
         while layer.step().events:
             pass
         seconds = time.perf_counter() - began
-    return Figure(
-        "a new speed layer is level", events, seconds, note=f"ids recalled in {started:.1f} s"
-    )
+    return Figure("a new speed layer is level", events, seconds, note=f"started in {started:.1f} s")
 
 
 def check(folder: str, events: int) -> Figure:

@@ -1,10 +1,13 @@
-"""What a full or failing disk says through each library, and what to do about it."""
+"""What disks demand: SQLite files where nothing can be written, and what a failing disk says."""
 
 import errno
 import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from playhead.errors import WorkspaceError
 
 FULL = "The disk is full: free some space and run the same again; nothing is lost."
 FAILS = (
@@ -13,11 +16,63 @@ FAILS = (
 )
 UNWRITABLE = "Is the disk full or read-only, or may this user not write to the folder?"
 
+UNRECOVERED = (
+    "Run any command on it where its folder can be written, or on a copy of the folder: that "
+    "takes the changes up."
+)
+
 _SMALL_BYTES = 64 << 10
 
 _FULL_NUMBERS = (errno.ENOSPC, errno.EDQUOT)
 _FULL_TEXTS = tuple(os.strerror(number) for number in _FULL_NUMBERS)
 _FAILS_TEXTS = (os.strerror(errno.EIO), "disk I/O error")
+
+
+def connect(path: Path, *, timeout_s: float, **options: Any) -> sqlite3.Connection:
+    """A connection to a SQLite file, for reading only where nothing can be written.
+
+    Args:
+        timeout_s: how long to wait for other processes.
+        options: of `sqlite3.connect`.
+
+    Raises:
+        WorkspaceError: changes wait in its write-ahead log, and cannot be read here.
+        sqlite3.Error: it cannot be opened.
+    """
+    uri = reading_uri(path)
+    connection: sqlite3.Connection = sqlite3.connect(
+        uri or path, timeout=timeout_s, uri=uri is not None, **options
+    )
+    return connection
+
+
+def reading_uri(path: Path) -> str | None:
+    """How SQLite opens a file that it cannot write to; None if it can, or there is no file.
+
+    SQLite wants its index of the write-ahead log beside the file. Where that is missing and the
+    log is empty, nobody is at work on the file: it is read as one that never changes.
+
+    Raises:
+        WorkspaceError: that index is missing, and the log is not empty.
+    """
+    log, index = (path.with_name(path.name + suffix) for suffix in ("-wal", "-shm"))
+    has_both = log.exists() and index.exists()
+    if not path.exists() or _is_writable(path, path if has_both else path.parent):
+        return None
+    read_only = f"{path.absolute().as_uri()}?mode=ro"
+    if has_both:
+        return read_only
+    if log.exists() and log.stat().st_size:
+        raise WorkspaceError(
+            f"{path} cannot be read on a read-only disk: changes wait in {log.name}, and "
+            f"{index.name} is missing",
+            hint=UNRECOVERED,
+        )
+    return f"{read_only}&immutable=1"
+
+
+def _is_writable(*paths: Path) -> bool:
+    return all(os.access(path, os.W_OK) for path in paths)
 
 
 def is_full(error: BaseException) -> bool:

@@ -12,6 +12,8 @@ from contextlib import closing
 from functools import cache
 from pathlib import Path
 
+from playhead import disk
+
 _SUFFIX = "_copy"
 _BUSY_TIMEOUT_S = 30
 
@@ -75,7 +77,7 @@ def missing_bytes(path: Path) -> list[str]:
     if not path.exists() or not path.stat().st_size:
         return []
     # Only SQLite may open the file: closing any other handle ends its locks in this process.
-    with closing(sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)) as connection:
+    with closing(disk.connect(path, timeout_s=_BUSY_TIMEOUT_S)) as connection:
         try:
             (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
             (pages,) = connection.execute("PRAGMA page_count").fetchone()

@@ -1,6 +1,8 @@
 """The command line: `playhead`. Data goes to stdout, everything else to stderr."""
 
+import atexit
 import errno
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -74,6 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     invocation = Invocation()
     configure_logging()
+    # The process ends with its memory: looking for garbage first would take longer than some
+    # commands do.
+    atexit.register(gc.freeze)
     try:
         with invocation.interrupts.watched():
             app(args=arguments, prog_name="playhead", obj=invocation)

@@ -1,6 +1,7 @@
 """What every command takes: which workspace, and whether to show tracebacks."""
 
 import functools
+import gc
 import inspect
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
@@ -71,11 +72,29 @@ class Invocation:
             WorkspaceError: the folder is none.
         """
         with waiting("opening the workspace"):
-            from playhead.assemble import Workspace
+            with _uncollected():
+                from playhead.assemble import Workspace
 
             opened = Workspace(self.workspace)
         with opened as workspace:
             yield workspace
+
+
+@contextmanager
+def _uncollected() -> "Iterator[None]":
+    """Make objects that stay for good without looking through them for garbage, ever.
+
+    Importing all rooms makes 140,000 of them; walking them again and again takes as long as a
+    fifth of the imports.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def command(

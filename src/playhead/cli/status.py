@@ -35,6 +35,7 @@ class SpeedStatus:
         self._events = self._duplicates = self._late = 0
         self._lag = 0
         self._watermark: datetime | None = None
+        self._failing: tuple[str, ...] = ()
         self._live = (
             Live(
                 get_renderable=self._line,
@@ -73,6 +74,7 @@ class SpeedStatus:
         self._events += step.events
         self._duplicates += step.duplicates
         self._late += step.late
+        self._failing = step.failing
         if now - self._looked_at >= LOOK_EVERY_S:
             self._looked_at = now
             self._lag = self._workspace.lag()
@@ -99,7 +101,10 @@ class SpeedStatus:
 
     def _line(self) -> Text:
         watermark = f"{self._watermark:%Y-%m-%d %H:%M:%S}" if self._watermark else "none yet"
-        return Text(
+        line = Text(
             f"{self._rate():,.0f} events/s   lag {self._lag:,} events   watermark {watermark}   "
             f"{self._events:,} events"
         )
+        if self._failing:
+            line.append(f"   no alerts of {', '.join(self._failing)}", style="yellow")
+        return line

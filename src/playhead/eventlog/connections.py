@@ -226,9 +226,9 @@ class Connections:
 
     def _connect(self) -> sqlite3.Connection:
         try:
-            connection = sqlite3.connect(
+            connection = disk.connect(
                 self._path,
-                timeout=self._timeout_s,
+                timeout_s=self._timeout_s,
                 isolation_level=None,
                 check_same_thread=False,
             )
@@ -255,7 +255,8 @@ class Connections:
         if not made:
             self._create(connection)
         # A process that died while it made the file may have left out this step.
-        if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+        in_wal = connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        if not in_wal and disk.reading_uri(self._path) is None:
             self._switch_to_wal(connection)
 
     def _create(self, connection: sqlite3.Connection) -> None:

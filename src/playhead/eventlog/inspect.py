@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from playhead import mirror
+from playhead import disk, mirror
 from playhead.errors import EventLogError
 from playhead.eventlog.blocks import Header, encode
 from playhead.eventlog.catalog import Catalog, read_commits, read_heads
@@ -203,8 +203,9 @@ class LogInspector:
             yield db
 
     def _connect(self, mode: str) -> sqlite3.Connection:
+        uri = disk.reading_uri(self._path) if mode == "ro" else None
         return sqlite3.connect(
-            f"{self._path.absolute().as_uri()}?mode={mode}",
+            uri or f"{self._path.absolute().as_uri()}?mode={mode}",
             uri=True,
             timeout=_TIMEOUT_S,
             isolation_level=None,

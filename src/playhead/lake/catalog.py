@@ -2,6 +2,7 @@
 
 import logging
 import sqlite3
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -60,10 +61,11 @@ class Catalog(SqlCatalog):
         if not found:
             self._check_presence()
         with self.explained():
-            _use_write_ahead_log(self.path)
+            if disk.reading_uri(self.path) is None:
+                _use_write_ahead_log(self.path)
             super().__init__(
                 CATALOG_NAME,
-                uri=f"sqlite:///{self.path}?timeout={BUSY_TIMEOUT_S}",
+                uri=_address(self.path),
                 warehouse=str(self.warehouse),
                 **{
                     PY_IO_IMPL: f"{LocalIO.__module__}.{LocalIO.__name__}",
@@ -71,8 +73,14 @@ class Catalog(SqlCatalog):
                 },
             )
             self._mirror()
+        self._watch = _Watch(self.path)
         if wrong := self.damage():
             raise LakeError(f"the catalog {self.path} is damaged: {'; '.join(wrong)}", hint=BACKUP)
+
+    def close(self) -> None:
+        """Let go of the file; may be called twice."""
+        self._watch.close()
+        super().close()
 
     def _check_presence(self) -> None:
         """Refuse to take tables without their catalog for a new, empty lake."""
@@ -88,7 +96,7 @@ class Catalog(SqlCatalog):
 
     def _mirror(self) -> None:
         """Give the catalog's tables copies, and checksums a place; both may be there."""
-        with closing(sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S)) as connection:
+        with closing(disk.connect(self.path, timeout_s=BUSY_TIMEOUT_S)) as connection:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version > FORMAT:
                 raise WorkspaceError(
@@ -107,8 +115,10 @@ class Catalog(SqlCatalog):
         """What is wrong with the catalog's rows, in words; empty if they are sound."""
         if short := mirror.missing_bytes(self.path):
             return short
-        with self.explained(), closing(sqlite3.connect(self.path)) as connection:
-            connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_S * 1000}")
+        with (
+            self.explained(),
+            closing(disk.connect(self.path, timeout_s=BUSY_TIMEOUT_S)) as connection,
+        ):
             connection.execute("BEGIN")
             present = {"iceberg_tables", "iceberg_namespace_properties"}
             lost = sorted(present - set(mirror.mirrored(connection)))
@@ -143,9 +153,17 @@ class Catalog(SqlCatalog):
         """A folder for a new table: a dropped table's successor never shares its folder."""
         return self.warehouse / namespace / f"{table}-{uuid.uuid4().hex[:12]}"
 
+    def owns(self, path: str | Path) -> bool:
+        """Whether a file lies in this lake's folder: tables of a copied lake may lie elsewhere."""
+        return Path(path).is_relative_to(self.warehouse)
+
     def metadata_file(self, name: str) -> str | None:
         """The path of a table's current metadata; None if there is no such table."""
         namespace, table = checked_name(name)
+        with self.explained():
+            locations = self._watch.since_change()
+        if name in locations:
+            return locations[name]
         row = sa.select(IcebergTables.metadata_location).where(
             IcebergTables.catalog_name == self.name,
             IcebergTables.table_namespace == namespace,
@@ -153,7 +171,8 @@ class Catalog(SqlCatalog):
         )
         with self.explained(), self.engine.connect() as connection:
             location = connection.execute(row).scalar()
-        return None if location is None else local_path(location)
+        locations[name] = None if location is None else local_path(location)
+        return locations[name]
 
     def load(self, name: str) -> Table:
         """The table as it is now.
@@ -270,14 +289,48 @@ class Catalog(SqlCatalog):
             ) from error
 
 
+class _Watch:
+    """What was read of the catalog since it changed last, whoever changed it."""
+
+    def __init__(self, path: Path) -> None:
+        self._turn = threading.Lock()
+        self._db = disk.connect(path, timeout_s=BUSY_TIMEOUT_S, check_same_thread=False)
+        self._version = -1
+        self._locations: dict[str, str | None] = {}
+
+    def since_change(self) -> dict[str, str | None]:
+        """Metadata files by table that are still the current ones; to be added to."""
+        with self._turn:
+            # It changes with every commit of another connection, of any process.
+            (version,) = self._db.execute("PRAGMA data_version").fetchone()
+            if version != self._version:
+                self._version, self._locations = version, {}
+            return self._locations
+
+    def close(self) -> None:
+        """Look no more; may be called twice."""
+        with self._turn:
+            self._db.close()
+
+
 def _name(table: Table) -> str:
     return ".".join(table.name())
+
+
+def _address(path: Path) -> str:
+    """The catalog's file as SQLAlchemy names it."""
+    read_only = disk.reading_uri(path)
+    if read_only is None:
+        return f"sqlite:///{path}?timeout={BUSY_TIMEOUT_S}"
+    # SQLAlchemy decodes it once, and SQLite what is left.
+    encoded = read_only.replace("%", "%25")
+    return f"sqlite:///{encoded}&uri=true&timeout={BUSY_TIMEOUT_S}"
 
 
 def _use_write_ahead_log(path: Path) -> None:
     """Readers and the writer then do not block each other; the setting stays in the file."""
     deadline = time.monotonic() + BUSY_TIMEOUT_S
-    with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
+    with closing(disk.connect(path, timeout_s=BUSY_TIMEOUT_S)) as connection:
         while True:
             try:
                 connection.execute("PRAGMA journal_mode = WAL")

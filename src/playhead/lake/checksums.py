@@ -165,7 +165,7 @@ class Checksums:
         if not self.path.exists():
             return {}
         try:
-            with closing(sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S)) as connection:
+            with closing(disk.connect(self.path, timeout_s=BUSY_TIMEOUT_S)) as connection:
                 query = "SELECT path, bytes, crc32 FROM checksums"
                 if paths is None:
                     rows = connection.execute(query).fetchall()
@@ -202,7 +202,7 @@ class Checksums:
         if not rows:
             return
         try:
-            with closing(sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S)) as connection:
+            with closing(disk.connect(self.path, timeout_s=BUSY_TIMEOUT_S)) as connection:
                 self.create(connection)
                 connection.executemany(statement, rows)
                 connection.commit()

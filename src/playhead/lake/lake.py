@@ -124,7 +124,8 @@ class Lake:
         if path is not None:
             folder = Path(path).parent.parent
             self._catalog.checksums.forget_folder(str(folder))
-            remove_folder(folder)
+            if self._catalog.owns(folder):
+                remove_folder(folder)
 
     def schema(self, name: str) -> pa.Schema:
         """A table's columns, with their Iceberg field ids as metadata."""

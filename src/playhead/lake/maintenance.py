@@ -63,6 +63,7 @@ def expire(catalog: Catalog, reader: ManifestReader, name: str, older_than: time
 
     stale = retry(catalog, name, attempt, undo=_nothing)
     catalog.checksums.forget(stale)
+    stale = {path for path in stale if catalog.owns(path)}
     deleted = sum(remove(path) for path in stale)
     for folder in {Path(path).parent for path in stale}:
         if folder.name not in ("data", "metadata"):

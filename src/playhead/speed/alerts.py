@@ -62,11 +62,15 @@ class Alerter:
     def finish(self, windowed: WindowedView, windows: Sequence[datetime], now: datetime) -> int:
         """Make windows final and raise their alerts; how many were raised.
 
+        A window that gets events meanwhile is not final yet.
+
         Raises:
             CoverageError: the view has no exact answer now; its windows stay as they are.
         """
+        # Counted before the answer is made: whatever comes in between shows in the counts.
+        late = self._state.late(windowed.view.name, windows)
         alerts = self._alerts(windowed, windows, now) if LEVEL in windowed.view.columns else []
-        raised = self._state.raise_alerts(windowed.view.name, windows, alerts)
+        raised = self._state.raise_alerts(windowed.view.name, windows, alerts, late=late)
         if raised:
             self._publish()
         return len(raised)

@@ -7,8 +7,10 @@ its last block goes. A body never changes.
 import json
 import sqlite3
 from collections import OrderedDict, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
 
 import pyarrow as pa
 
@@ -27,17 +29,44 @@ _OPEN = "(SELECT MAX(epoch) FROM epochs)"
 
 
 def insert(
-    db: sqlite3.Connection, encoded: Encoded, *, epoch: int, level: int, made_with: str
+    db: sqlite3.Connection,
+    encoded: Encoded,
+    *,
+    epoch: int,
+    level: int,
+    made_with: str,
+    made_of: Mapping[str, tuple[int, int]] = MappingProxyType({}),
 ) -> None:
-    """Add a part: one body, and a block for each of its states."""
+    """Add a part: one body, and a block for each of its states.
+
+    Args:
+        made_of: by state, the oldest and the newest block that a merged part goes back to; a
+            micro-batch's own goes back to itself.
+    """
     part, body = encoded.part, encoded.body
     cursor = db.execute("INSERT INTO bodies (crc32, bytes) VALUES (?, ?)", (encoded.crc32, body))
     place = (part.first_us, part.last_us, made_with, cursor.lastrowid)
+    first = newest(db) + 1
     db.executemany(
-        "INSERT INTO blocks (state, epoch, kind, level, rows, first_us, last_us, dimensions, body) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        [(state, epoch, part.kind, level, part.rows.num_rows, *place) for state in part.states],
+        "INSERT INTO blocks (block, state, epoch, kind, level, rows, first_us, last_us, "
+        "dimensions, body, oldest, newest) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (n, s, epoch, part.kind, level, part.rows.num_rows, *place, *made_of.get(s, (n, n)))
+            for n, s in enumerate(part.states, first)
+        ],
     )
+
+
+def made_of(
+    db: sqlite3.Connection, column: Literal["block", "body"], numbers: Sequence[int]
+) -> dict[str, tuple[int, int]]:
+    """By state, the oldest and the newest block that some blocks (or bodies) go back to."""
+    rows = db.execute(
+        f"SELECT state, MIN(oldest), MAX(newest) FROM blocks "
+        f"WHERE {column} IN (SELECT value FROM json_each(?)) GROUP BY state",
+        (json.dumps(list(numbers)),),
+    )
+    return {state: (oldest, newest) for state, oldest, newest in rows}
 
 
 def delete(db: sqlite3.Connection, where: str, *values: str | int) -> int:
@@ -52,6 +81,12 @@ def delete(db: sqlite3.Connection, where: str, *values: str | int) -> int:
     return int(gone)
 
 
+def newest(db: sqlite3.Connection) -> int:
+    """The highest number that a block was ever given; 0 before any."""
+    row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'blocks'").fetchone()
+    return int(row[0]) if row else 0
+
+
 def present(db: sqlite3.Connection, blocks: Sequence[int]) -> list[int]:
     """Those of some blocks that are there."""
     return [int(b) for (b,) in _of(db, "SELECT block FROM blocks WHERE block IN", blocks)]
@@ -63,17 +98,18 @@ def bodies_present(db: sqlite3.Connection, bodies: Sequence[int]) -> list[int]:
 
 
 def groups(
-    db: sqlite3.Connection, state: str, kind: Kind, *, fan_in: int, limit_rows: int
+    db: sqlite3.Connection, state: str, kind: Kind, *, fan_in: int, limit_rows: int, newest: int
 ) -> list[Group]:
     """Blocks of a state that may become one: of the open epoch `fan_in` of one level, else all.
 
     Args:
         limit_rows: a group has about as many rows at most; what is above waits for the next time.
+        newest: leave out blocks that go back to one with a higher number.
     """
     rows = db.execute(
         f"SELECT epoch, epoch < {_OPEN}, dimensions, level, block, rows FROM blocks "
-        "WHERE state = ? AND kind = ? ORDER BY epoch, block",
-        (state, kind),
+        "WHERE state = ? AND kind = ? AND newest <= ? ORDER BY epoch, block",
+        (state, kind, newest),
     )
     found: dict[tuple[int, bool, str, int], list[tuple[int, int, int]]] = defaultdict(list)
     for epoch, closed, made_with, level, block, count in rows:
@@ -97,13 +133,17 @@ def _up_to(members: Sequence[tuple[int, int, int]], limit: int) -> Sequence[tupl
     return members
 
 
-def crowds(db: sqlite3.Connection, *, fan_in: int) -> list[Crowd]:
-    """Small bodies of events that may become one: `fan_in` of one level in the open epoch."""
+def crowds(db: sqlite3.Connection, *, fan_in: int, newest: int) -> list[Crowd]:
+    """Small bodies of events that may become one: `fan_in` of one level in the open epoch.
+
+    Args:
+        newest: leave out those with blocks of a higher number.
+    """
     rows = db.execute(
         f"SELECT body, epoch, epoch < {_OPEN}, dimensions, level, GROUP_CONCAT(state, ' ') FROM "
         "(SELECT * FROM blocks WHERE kind = 'events' AND rows < ? ORDER BY body, state) "
-        "GROUP BY body",
-        (_SMALL_ROWS,),
+        "GROUP BY body HAVING MAX(newest) <= ?",
+        (_SMALL_ROWS, newest),
     )
     found: dict[tuple[int, bool, str, int, str], list[tuple[int, int]]] = defaultdict(list)
     for body, epoch, closed, made_with, level, states in rows:
@@ -127,8 +167,9 @@ def put_together(db: sqlite3.Connection, crowd: Crowd, encoded: Encoded) -> bool
     epoch, made_with = db.execute(
         "SELECT epoch, dimensions FROM blocks WHERE body = ?", (bodies[0],)
     ).fetchone()
+    ancestors = made_of(db, "body", bodies)
     delete(db, "body IN (SELECT value FROM json_each(?))", json.dumps(bodies))
-    insert(db, encoded, epoch=epoch, level=crowd.level + 1, made_with=made_with)
+    insert(db, encoded, epoch=epoch, level=crowd.level + 1, made_with=made_with, made_of=ancestors)
     return True
 
 
@@ -193,11 +234,14 @@ class Bodies:
             first_us, last_us: microseconds since 1970, both inclusive; None: no bound.
         """
         rows = db.execute(
-            "SELECT block, epoch, kind, body FROM blocks WHERE state = ? "
+            "SELECT block, epoch, kind, oldest, newest, body FROM blocks WHERE state = ? "
             "AND (? IS NULL OR last_us >= ?) AND (? IS NULL OR first_us <= ?) ORDER BY block",
             (state, first_us, first_us, last_us, last_us),
         ).fetchall()
-        return [Block(b, epoch, kind, self.read(db, body)) for b, epoch, kind, body in rows]
+        return [
+            Block(block, epoch, kind, oldest, newest, self.read(db, body))
+            for block, epoch, kind, oldest, newest, body in rows
+        ]
 
     def of_blocks(self, db: sqlite3.Connection, blocks: Sequence[int]) -> list[pa.Table]:
         """The rows of some blocks, in order, without those that are gone; nothing is kept."""

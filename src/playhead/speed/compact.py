@@ -90,13 +90,20 @@ class Compactor:
         self._failing: set[str] = set()
         self.leaves: Sequence[tuple[str, Leaf]] = ()
 
-    def compact(self) -> int:
-        """Merge what can be merged now; how many blocks were made."""
-        made = self._join_events()
+    def compact(self, newest: int | None = None) -> int:
+        """Merge what can be merged now; how many blocks were made.
+
+        Args:
+            newest: leave out what micro-batches have added after the block of this number. A
+                reader that has followed so far then finds what is new to it as it came.
+        """
+        if newest is None:
+            newest = self._state.newest_block()
+        made = self._join_events(newest)
         for name, leaf in self.leaves:
             try:
-                made += self._aggregate(name, leaf)
-                made += self._merge(name, leaf)
+                made += self._aggregate(name, leaf, newest)
+                made += self._merge(name, leaf, newest)
             except EngineError as error:
                 # Events that one view cannot compute are no reason to let the others grow.
                 if name not in self._failing:
@@ -104,17 +111,23 @@ class Compactor:
                 self._failing.add(name)
         return made
 
-    def _join_events(self) -> int:
+    def newest_block(self) -> int:
+        """The highest number that a block was ever given."""
+        return self._state.newest_block()
+
+    def _join_events(self, newest: int) -> int:
         made = 0
-        for crowd in self._state.crowds(fan_in=self._fan_in):
+        for crowd in self._state.crowds(fan_in=self._fan_in, newest=newest):
             tables = self._state.crowded(crowd)
             if len(tables) == len(crowd.bodies):
                 made += self._state.put_together(crowd, events_part(crowd.states, joined(tables)))
         return made
 
-    def _aggregate(self, name: str, leaf: Leaf) -> int:
+    def _aggregate(self, name: str, leaf: Leaf, newest: int) -> int:
         made = 0
-        for group in self._state.groups(name, "events", fan_in=1, limit_rows=_GROUP_ROWS):
+        for group in self._state.groups(
+            name, "events", fan_in=1, limit_rows=_GROUP_ROWS, newest=newest
+        ):
             enough = group.closed or group.rows >= self._sample_rows
             if not enough or not self._worth(name, leaf, group):
                 continue
@@ -143,10 +156,10 @@ class Compactor:
             self._reductions[name] = known
         return known.at(group.rows) <= WORTH
 
-    def _merge(self, name: str, leaf: Leaf) -> int:
+    def _merge(self, name: str, leaf: Leaf, newest: int) -> int:
         made = 0
         for group in self._state.groups(
-            name, "states", fan_in=self._fan_in, limit_rows=_GROUP_ROWS
+            name, "states", fan_in=self._fan_in, limit_rows=_GROUP_ROWS, newest=newest
         ):
             tables = self._state.tables(group.blocks)
             if len(tables) < len(group.blocks):
@@ -184,6 +197,9 @@ def _is_coded(kind: pa.DataType) -> bool:
 class BackgroundCompactor:
     """A thread that compacts as long as the `with` block runs.
 
+    It leaves alone what is younger than its pause, so that readers that ask more often than
+    that can follow what is added (see `compact`).
+
     Args:
         compactor: used by nobody else meanwhile.
         pause: between one round and the next.
@@ -209,9 +225,11 @@ class BackgroundCompactor:
         self._thread.join()
 
     def _run(self) -> None:
+        newest = 0
         while not self._stop.wait(self._pause_s):
             try:
-                self._compactor.compact()
+                self._compactor.compact(newest)
+                newest = self._compactor.newest_block()
             except PlayheadError as error:
                 # Uncompacted state answers as well, only slower; the triggers will meet the
                 # same trouble if it concerns them.

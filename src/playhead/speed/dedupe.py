@@ -29,6 +29,9 @@ _FAN_IN = 16
 _RANGES_PER_ID = 32
 """Of the filter: one unknown id in this many passes it, at worst."""
 
+# Temporaries of this many rows stay in a core's second-level cache.
+_ROWS_AT_ONCE = 1 << 15
+
 _BITS = np.array([1 << place for place in range(8)], dtype=np.uint8)
 
 
@@ -47,14 +50,21 @@ class Unseen:
     second: _Hashes
 
 
-@dataclass(frozen=True)
-class _Run:
-    """Ids in the order of their first half, and when the first and the last of them came."""
+@dataclass(frozen=True, eq=False)
+class Run:
+    """Ids in the order of their first half, each once; it never changes.
+
+    Attributes:
+        first, second: halves of the ids' hashes, shape (n,) each.
+        oldest, newest: when the first and the last of them were remembered.
+        arrived: when the last of them came into the event log, by the log's clock.
+    """
 
     first: _Hashes
     second: _Hashes
     oldest: datetime
     newest: datetime
+    arrived: datetime
 
     def __len__(self) -> int:
         return len(self.first)
@@ -80,9 +90,10 @@ class _Filter:
 
     def add(self, first: _Hashes) -> None:
         """Let hashes, in their order, pass from now on."""
-        places, bits = self._places(first)
-        heads = np.flatnonzero(np.diff(places, prepend=-1))
-        self._known[places[heads]] |= np.bitwise_or.reduceat(bits, heads)
+        for low in range(0, len(first), _ROWS_AT_ONCE):
+            places, bits = self._places(first[low : low + _ROWS_AT_ONCE])
+            heads = np.flatnonzero(np.diff(places, prepend=-1))
+            self._known[places[heads]] |= np.bitwise_or.reduceat(bits, heads)
 
     def may_hold(self, first: _Hashes) -> _Mask:
         """bool, shape (n,): whether each hash may have been added."""
@@ -106,10 +117,15 @@ class SeenEvents:
     def __init__(self, *, window: timedelta, limit: int = 50_000_000) -> None:
         self._window = window
         self._limit = limit
-        self._runs: list[_Run] = []
+        self._runs: list[Run] = []
         self._filter = _Filter(0)
         self._added = 0
         self.forgotten = 0
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """What is remembered, the oldest first."""
+        return tuple(self._runs)
 
     def __len__(self) -> int:
         return sum(len(run) for run in self._runs)
@@ -148,19 +164,39 @@ class SeenEvents:
         kept = order[mask[order]]
         return Unseen(mask, first[kept], second[kept])
 
-    def remember(self, unseen: Unseen, at: datetime) -> None:
-        """Remember new ids that came at `at`, and forget what the window has left behind."""
+    def remember(self, unseen: Unseen, at: datetime, arrived: datetime | None = None) -> None:
+        """Remember new ids that came at `at`, and forget what the window has left behind.
+
+        Args:
+            arrived: when the last of them came by the event log's clock; None: at `at`.
+        """
         if len(unseen.first):
-            self._runs.append(_Run(unseen.first, unseen.second, at, at))
+            self._runs.append(Run(unseen.first, unseen.second, at, at, arrived or at))
             self._added += len(unseen.first)
             self._filter.add(unseen.first)
             self._merge()
         self._forget(at)
         # The filter cannot forget: it is made anew when it is full, of what is remembered.
         if self._added > self._filter.capacity:
-            self._filter, self._added = _Filter(2 * len(self)), len(self)
-            for run in self._runs:
-                self._filter.add(run.first)
+            self._fill_filter(2 * len(self))
+
+    def restore(self, runs: Iterable[Run]) -> None:
+        """Remember runs that were taken from `runs` before."""
+        self._runs = sorted([*self._runs, *runs], key=lambda run: run.newest)
+        self._fill_filter(len(self) * 5 // 4)
+
+    def forget_before(self, arrived: datetime) -> None:
+        """Forget runs whose last id came into the event log before this."""
+        self._runs = [run for run in self._runs if run.arrived >= arrived]
+
+    def expect(self, ids: int) -> None:
+        """Make room for so many ids, which spares making it bit by bit."""
+        self._fill_filter(len(self) + min(ids, self._limit))
+
+    def _fill_filter(self, capacity: int) -> None:
+        self._filter, self._added = _Filter(capacity), len(self)
+        for run in self._runs:
+            self._filter.add(run.first)
 
     def _merge(self) -> None:
         while len(tail := self._runs[-_FAN_IN:]) == _FAN_IN:
@@ -168,7 +204,7 @@ class SeenEvents:
             too_much = size * _PARTS > self._limit or span * _PARTS > self._window
             if max(map(len, tail)) * 2 > size or too_much:
                 break
-            self._runs[-_FAN_IN:] = [_merged(tail)]
+            self._runs[-_FAN_IN:] = [merged(tail)]
 
     def _forget(self, now: datetime) -> None:
         while self._runs and self._runs[0].newest < now - self._window:
@@ -204,13 +240,19 @@ def _order(hashes: _Hashes) -> _Integers:
     return order
 
 
-def _merged(runs: Sequence[_Run]) -> _Run:
+def merged(runs: Sequence[Run]) -> Run:
+    """One run of the ids of several, which share none."""
     first = _joined(run.first for run in runs)
     # The sort finds the sorted runs in it.
     order = np.argsort(first, kind="stable")
     second = _joined(run.second for run in runs)[order]
-    newest = max(run.newest for run in runs)
-    return _Run(first[order], second, min(run.oldest for run in runs), newest)
+    return Run(
+        first[order],
+        second,
+        min(run.oldest for run in runs),
+        max(run.newest for run in runs),
+        max(run.arrived for run in runs),
+    )
 
 
 def _joined(parts: Iterable[_Hashes]) -> _Hashes:

@@ -13,18 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from playhead.errors import StateError
-from playhead.eventlog.keys import hash_pairs
 from playhead.speed.coding import code_column
+from playhead.speed.hashindex import MISSING, Hashes, HashIndex, Rows, hash_keys
 from playhead.views.leaf import Leaf
 from playhead.views.rows import Lookup
 
-_Hashes = npt.NDArray[np.uint64]
-_Rows = npt.NDArray[np.int64]
-
-_MISSING = -1
 _SAMPLE = 4096
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_HALF = np.uint64(32)
 
 
 class Dimension:
@@ -51,10 +45,11 @@ class Dimension:
         first, second, known = _hashed([table.column(column) for column in key])
         rows = np.flatnonzero(known)
         self._check_unique(table, key, first[rows], second[rows], rows)
-        self._index = _Index(first[rows], second[rows], rows)
+        self._index = HashIndex()
+        self._index.add(first[rows], second[rows], rows)
 
     def _check_unique(
-        self, table: pa.Table, key: Sequence[str], first: _Hashes, second: _Hashes, rows: _Rows
+        self, table: pa.Table, key: Sequence[str], first: Hashes, second: Hashes, rows: Rows
     ) -> None:
         order = np.lexsort((second, first))
         same = (first[order][1:] == first[order][:-1]) & (second[order][1:] == second[order][:-1])
@@ -77,7 +72,7 @@ class Dimension:
             return self.find([pa.chunked_array([codes.dictionary])]).take(codes.indices)
         first, second, known = _hashed(columns)
         rows = self._index.find(first, second)
-        missing = (rows == _MISSING) | ~known
+        missing = (rows == MISSING) | ~known
         return pa.array(rows, mask=missing) if np.any(missing) else pa.array(rows)
 
     def take(self, column: str, rows: pa.Array) -> pa.Array:
@@ -85,88 +80,19 @@ class Dimension:
         return self._columns[column].take(rows)
 
 
-class _Index:
-    """The row of each hash: open addressing with linear probing, half full at most.
-
-    Args:
-        first, second: halves of the hashes, all different, shape (n,).
-        rows: what is found, shape (n,).
-    """
-
-    def __init__(self, first: _Hashes, second: _Hashes, rows: _Rows) -> None:
-        size = 1 << max(4, int(2 * len(first)).bit_length())
-        self._last = size - 1
-        # Both halves of a slot share a cache line.
-        self._halves = np.zeros((size, 2), dtype=np.uint64)
-        self._rows = np.full(size, _MISSING, dtype=np.int32)
-        waiting, slots = np.arange(len(first)), self._slots(first)
-        while len(waiting):
-            free = self._rows[slots] == _MISSING
-            # Of several that want one slot the last gets it; the others go on to the next.
-            self._rows[slots[free]] = rows[waiting[free]]
-            left = self._rows[slots] != rows[waiting]
-            got = waiting[~left]
-            self._halves[slots[~left], 0], self._halves[slots[~left], 1] = first[got], second[got]
-            waiting, slots = waiting[left], (slots[left] + 1) & self._last
-
-    def _slots(self, first: _Hashes) -> _Rows:
-        return first.view(np.int64) & self._last
-
-    def find(self, first: _Hashes, second: _Hashes) -> _Rows:
-        """The row of each hash, or `_MISSING`; int64, shape (n,)."""
-        slots = self._slots(first)
-        found, left = self._probe(slots, first, second)
-        asked = left
-        while len(left):
-            slots = (slots[left] + 1) & self._last
-            found[asked], left = self._probe(slots, first[asked], second[asked])
-            asked = asked[left]
-        return found
-
-    def _probe(self, slots: _Rows, first: _Hashes, second: _Hashes) -> tuple[_Rows, _Rows]:
-        """What stands in the slots, and which of the asked have to look further."""
-        rows = np.take(self._rows, slots).astype(np.int64)
-        halves = np.take(self._halves, slots, axis=0)
-        other = (halves[:, 0] != first) | (halves[:, 1] != second)
-        left = np.flatnonzero(other & (rows != _MISSING))
-        rows[other] = _MISSING
-        return rows, left
-
-
-def _hashed(
-    columns: Sequence[pa.ChunkedArray],
-) -> tuple[_Hashes, _Hashes, npt.NDArray[np.bool_]]:
-    """Both halves of each key's hash, and whether no part of it is NULL; shape (n,) each.
-
-    Numbers of any width have one text, and so one hash.
-    """
-    texts = [column if _is_text(column.type) else column.cast(pa.string()) for column in columns]
-    known = np.ones(len(texts[0]), dtype=np.bool_)
-    for text in texts:
-        if text.null_count:
-            known &= text.is_valid().to_numpy()
-    pairs = [hash_pairs(text) for text in texts]
-    first, second = (_together(halves) for halves in zip(*pairs, strict=True))
-    return first, second, known
+def _hashed(columns: Sequence[pa.ChunkedArray]) -> tuple[Hashes, Hashes, npt.NDArray[np.bool_]]:
+    """Both halves of each key's hash, and whether no part of it is NULL; shape (n,) each."""
+    known = np.ones(len(columns[0]), dtype=np.bool_)
+    for column in columns:
+        if column.null_count:
+            known &= column.is_valid().to_numpy()
+    return *hash_keys(columns), known
 
 
 def _repeats(column: pa.ChunkedArray) -> bool:
     """Whether so few keys come so often that it pays to find each once."""
     sample = column.slice(0, _SAMPLE)
     return len(sample) == _SAMPLE and len(sample.unique()) * 4 < _SAMPLE
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
-    return bool(pa.types.is_string(plain) or pa.types.is_large_string(plain))
-
-
-def _together(hashes: Sequence[_Hashes]) -> _Hashes:
-    """One hash of several, of which the order counts."""
-    joined = hashes[0]
-    for more in hashes[1:]:
-        joined = (joined ^ (joined >> _HALF)) * _GOLDEN + more
-    return joined
 
 
 class Enricher:

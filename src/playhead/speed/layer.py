@@ -10,8 +10,8 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import duckdb
@@ -19,23 +19,26 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from playhead.clock import Clock
-from playhead.errors import CoverageError, StateError
+from playhead.errors import StateError
 from playhead.eventlog import EventLog
 from playhead.lake import Lake
 from playhead.speed.alerts import TOPIC as ALERTS
 from playhead.speed.alerts import Alerter, Judge
-from playhead.speed.coding import Coder
+from playhead.speed.background import Background
 from playhead.speed.compact import BackgroundCompactor, Compactor
-from playhead.speed.dedupe import SeenEvents, Unseen
+from playhead.speed.config import SpeedConfig
+from playhead.speed.dedupe import Run, SeenEvents
 from playhead.speed.dimensions import DimensionTables, dimension_versions, read_dimensions
-from playhead.speed.enrich import Enricher
-from playhead.speed.intake import Intake, Plan, Taker
+from playhead.speed.idfiles import IdFiles, IdKeeper, Remembered
+from playhead.speed.intake import Intake, Taker
+from playhead.speed.judge import Due, Failure, WindowJudge
 from playhead.speed.read import check_ends
 from playhead.speed.recall import Recaller
 from playhead.speed.records import MicroBatch, Progress, Touched
-from playhead.speed.seal import GROUP, BackgroundSealer, Sealer
+from playhead.speed.seal import GROUP, Sealer
 from playhead.speed.state import StateStore
-from playhead.speed.windows import WindowedView, watermark_of, windowed_views
+from playhead.speed.topic import LiveTopic, Taken
+from playhead.speed.windows import count_before, windowed_views
 from playhead.views import View
 from playhead.views.header import DEFAULT_WATERMARK
 from playhead.views.leaf import Leaf
@@ -43,92 +46,24 @@ from playhead.views.naming import state_name
 
 logger = logging.getLogger(__name__)
 
-_JUDGED_AT_ONCE = 20_000
+_KEPT_AT_ONCE = 1_000_000
+_EPOCH = datetime(1970, 1, 1)
 _EVENT = ("event_id", "event_time")
 _TABLE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 @dataclass(frozen=True)
-class SpeedConfig:
-    """How the speed layer paces itself.
+class Step:
+    """What one trigger did: events read over all topics, repeats dropped, late ones counted.
 
     Attributes:
-        trigger: from the start of one micro-batch to the next, while events keep coming.
-        seal_every: how long an epoch stays open before its events go to the lake.
-        judge_every: how often windows are looked at for being final, and the lake for loads.
-        dedupe_window: a repeated `event_id` is dropped if the first came this recently.
-        dedupe_limit: at most this many ids are remembered, 16 bytes each.
-        max_events: of one topic in one micro-batch.
-        retention: events older than this may go from the event log once they are sealed (and
-            every other reader has them); None: whoever runs the log sees to that.
-        retain_every: how often.
+        failing: views whose windows cannot be judged now, because their arithmetic fails.
     """
-
-    trigger: timedelta = timedelta(milliseconds=100)
-    seal_every: timedelta = timedelta(seconds=60)
-    judge_every: timedelta = timedelta(seconds=1)
-    dedupe_window: timedelta = timedelta(hours=24)
-    dedupe_limit: int = 50_000_000
-    max_events: int = 400_000
-    retention: timedelta | None = None
-    retain_every: timedelta = timedelta(hours=1)
-
-
-@dataclass(frozen=True)
-class Step:
-    """What one trigger did: events read over all topics, repeats dropped, late ones counted."""
 
     events: int = 0
     duplicates: int = 0
     late: int = 0
-
-
-@dataclass
-class _Topic:
-    """What the layer holds in memory of one topic."""
-
-    name: str
-    taker: Taker
-    leaves: list[tuple[str, Leaf]] = field(default_factory=list)
-    windows: list[WindowedView] = field(default_factory=list)
-    next: dict[int, int] = field(default_factory=dict)
-    seen: SeenEvents | None = None
-    loads: int = 0
-    newest: datetime | None = None
-    plan: Plan | None = None
-
-    def watermark(self, delay: timedelta) -> datetime | None:
-        return None if self.newest is None else watermark_of(self.newest, delay)
-
-    def make_plan(self, dimensions: Mapping[str, pa.Table]) -> None:
-        """Plan to read and to keep what the leaves need."""
-        leaves = [leaf for _, leaf in self.leaves]
-        enricher = Enricher(leaves, dimensions)
-        own = {"event_time", *(c for leaf in leaves for c in leaf.event_columns)}
-        keys = {event for leaf in leaves for k in leaf.lookups for event, _ in k.on}
-        self.plan = Plan(
-            self.name,
-            states=tuple(name for name, _ in self.leaves),
-            read=tuple(sorted(own | keys | {"event_id"})),
-            kept=(*sorted(own), *enricher.columns),
-            enricher=enricher,
-            coder=Coder(),
-        )
-
-    def take(self) -> Intake | None:
-        """What is new in the event log; None if nothing is."""
-        if self.plan is None:
-            raise StateError("the speed layer was not started")
-        return self.taker.take(self.plan, self.next)
-
-
-@dataclass(frozen=True)
-class _Taken:
-    """What a micro-batch makes of one topic, to be kept in memory once it is committed."""
-
-    after: dict[int, int]
-    unseen: Unseen
-    newest: datetime | None
+    failing: tuple[str, ...] = ()
 
 
 class SpeedLayer:
@@ -165,10 +100,16 @@ class SpeedLayer:
         self._clock = clock
         self._config = config or SpeedConfig()
         self._sealer = Sealer(log, state, lake, _beside(connection))
-        self._sealing: BackgroundSealer | None = None
+        self._sealing: Background | None = None
         self._alerter = Alerter(log, state, judge)
-        self._recaller = Recaller(log, state, lake, connection)
-        self._topics: dict[str, _Topic] = {}
+        self._judge = WindowJudge(state, self._alerter, clock)
+        self._judging: Background | None = None
+        self._recaller = Recaller(log, state, lake, connection, self._pool)
+        folder = self._config.ids_folder
+        self._ids = None if folder is None else IdFiles(folder)
+        self._keeper = None if self._ids is None else IdKeeper(self._ids)
+        self._keeping: Background | None = None
+        self._topics: dict[str, LiveTopic] = {}
         self._dimensions = DimensionTables({}, {})
         self._compactor: Compactor | None = None
         self._told: set[str] = set()
@@ -183,14 +124,16 @@ class SpeedLayer:
         Raises:
             StateError: the event log ends before what the state has read of it.
         """
+        before = self._state.owner()
         self._state.own()
+        kept = self._pool.submit(self._load_ids, before)
         self._sealer.resume()
         self._dimensions = read_dimensions(self._lake, self._connection, self._needed())
         self._register()
         self._find_topics()
         self._alerter.start()
         for topic in self._topics.values():
-            self._recall(topic)
+            self._recall(topic, kept.result().get(topic.name))
 
     def _needed(self) -> set[str]:
         return {k.dimension for v in self._views.values() for x in v.leaves for k in x.lookups}
@@ -224,7 +167,7 @@ class SpeedLayer:
     def _find_topics(self) -> None:
         runnable = self._runnable()
         for name in self._event_topics():
-            topic = self._topics.get(name) or _Topic(name, self._taker())
+            topic = self._topics.get(name) or LiveTopic(name, self._taker())
             self._topics[name] = topic
             topic.leaves = [
                 (state_name(v, x), x) for v in runnable for x in v.leaves if x.topic == name
@@ -256,7 +199,7 @@ class SpeedLayer:
                     self._tell(f"topic {name} is left alone: it holds no events of a table")
         return found
 
-    def _find_position(self, topic: _Topic) -> None:
+    def _find_position(self, topic: LiveTopic) -> None:
         position = self._state.position(topic.name)
         starts = self._log.start_offsets(topic.name)
         new = {p: start for p, start in starts.items() if p not in position.next}
@@ -269,13 +212,43 @@ class SpeedLayer:
         if untold := {p: at for p, at in (position.first | new).items() if p not in known}:
             self._log.commit(GROUP, topic.name, untold)
 
-    def _recall(self, topic: _Topic) -> None:
-        """Remember the ids of the dedupe window, however they came."""
-        window = self._config.dedupe_window
-        topic.seen = SeenEvents(window=window, limit=self._config.dedupe_limit)
-        since = self._recaller.since(topic.name, now=self._clock.now(), window=window)
-        topic.loads = self._recaller.recall(topic.name, topic.seen, now=self._passed(), since=since)
+    def _load_ids(self, owner: str | None) -> dict[str, tuple[Remembered, SeenEvents]]:
+        """What the last owner of the state has kept in files, by topic."""
+        kept = {} if self._ids is None else self._ids.load_all(owner, self._passed())
+        return {name: (one, self._seen(one.runs)) for name, one in kept.items()}
+
+    def _seen(self, runs: Sequence[Run] = ()) -> SeenEvents:
+        seen = SeenEvents(window=self._config.dedupe_window, limit=self._config.dedupe_limit)
+        seen.restore(runs)
+        return seen
+
+    def _recall(self, topic: LiveTopic, found: tuple[Remembered, SeenEvents] | None = None) -> None:
+        """Remember the ids of the dedupe window, however they came.
+
+        Args:
+            found: what was kept of the topic in files.
+        """
         topic.newest = self._recaller.newest(topic.name)
+        now, loads = self._passed(), None
+        if found is not None:
+            kept, topic.seen = found
+            last = max((run.arrived for run in kept.runs), default=None)
+            since = self._since(topic, last)
+            loads = self._recaller.resume(
+                topic.name, topic.seen, kept, topic.next, now=now, since=since
+            )
+        if loads is None:
+            topic.seen = self._seen()
+            since = self._since(topic)
+            loads = self._recaller.recall(topic.name, topic.seen, now=now, since=since)
+        topic.loads = loads
+        if found is not None:
+            # Under this owner's name, so that a start after a death before long finds it as well.
+            self._keep_ids(topic)
+
+    def _since(self, topic: LiveTopic, last: datetime | None = None) -> datetime:
+        window, now = self._config.dedupe_window, self._clock.now()
+        return self._recaller.since(topic.name, now=now, window=window, last=last)
 
     def _passed(self) -> datetime:
         """The time of day when the layer was made and what has passed since: it never jumps."""
@@ -286,7 +259,7 @@ class SpeedLayer:
     def step(self) -> Step:
         """Take in what is new in the event log, once; everything of it is committed, or nothing."""
         batch = MicroBatch(self._state.open_epoch(), dimensions=self._dimensions.label)
-        taken: dict[str, _Taken] = {}
+        taken: dict[str, Taken] = {}
         for topic in self._topics.values():
             intake = topic.take()
             if intake is not None:
@@ -301,22 +274,26 @@ class SpeedLayer:
             topic.next.update(kept.after)
             topic.newest = kept.newest
             if topic.seen is not None:
-                topic.seen.remember(kept.unseen, now)
+                topic.seen.remember(kept.unseen, now, kept.arrived)
+                topic.unkept += len(kept.unseen.first)
+                if self._keeping is not None and topic.unkept >= _KEPT_AT_ONCE:
+                    self._keep_ids(topic)
         seen = batch.progress.values()
         return Step(
             sum(one.events + one.duplicates for one in seen),
             sum(one.duplicates for one in seen),
             sum(one.late for one in seen),
+            tuple(failure.view for failure in self.failing),
         )
 
-    def _count(self, topic: _Topic, intake: Intake, batch: MicroBatch) -> _Taken:
+    def _count(self, topic: LiveTopic, intake: Intake, batch: MicroBatch) -> Taken:
         """Add one topic's new events to the micro-batch, each once."""
         if topic.seen is None:
             raise StateError("the speed layer was not started")
         unseen = topic.seen.unseen_hashes(*intake.ids, intake.arrival_us)
         duplicates = len(unseen.mask) - len(unseen.first)
         events = intake.events.filter(pa.array(unseen.mask)) if duplicates else intake.events
-        late = _count_before(events, topic.watermark(DEFAULT_WATERMARK))
+        late = count_before(events, topic.watermark(DEFAULT_WATERMARK))
         if topic.leaves and events.num_rows:
             states = tuple(name for name, _ in topic.leaves)
             batch.parts.append(intake.part(states, events))
@@ -326,20 +303,14 @@ class SpeedLayer:
         latest = pc.max(events.column("event_time")).as_py() if events.num_rows else None
         batch.progress[topic.name] = Progress(latest, events.num_rows, duplicates, late)
         newest = max((t for t in (latest, topic.newest) if t is not None), default=None)
-        return _Taken(intake.after, unseen, newest)
+        arrived = _EPOCH + timedelta(microseconds=int(intake.arrival_us.max()))
+        return Taken(intake.after, unseen, newest, arrived)
 
-    def _touched(self, topic: _Topic, wide: pa.Table) -> list[Touched]:
-        times = wide.column("event_time").drop_null().cast(pa.int64()).to_numpy()
+    def _touched(self, topic: LiveTopic, wide: pa.Table) -> list[Touched]:
         found = []
         for windowed in topic.windows:
             watermark = topic.watermark(windowed.view.watermark)
-            touched = None
-            if len(times):
-                touched = windowed.touched_by(self._connection, times, watermark)
-            if touched is None:
-                with _registered(self._connection, "touching_events", wide):
-                    touched = windowed.touched(self._connection, "touching_events", watermark)
-            found += touched
+            found += windowed.touched_in(self._connection, wide, watermark)
         return found
 
     # -- between triggers ----------------------------------------------------------------
@@ -347,33 +318,48 @@ class SpeedLayer:
     def judge(self) -> int:
         """Make windows that the watermark has passed final and raise their alerts; how many.
 
-        Windows of a view that has no exact answer now wait until it has.
+        Windows of a view that has no exact answer now wait until it has; see `failing`, too.
         """
-        raised = 0
-        for topic in self._topics.values():
-            for windowed in topic.windows:
-                watermark = topic.watermark(windowed.view.watermark)
-                if watermark is None:
-                    continue
-                try:
-                    raised += self._judge(windowed, windowed.final_before(watermark))
-                except CoverageError as error:
-                    self._tell(f"alerts of {windowed.view.name} wait: {error.message}")
-        return raised
+        self._judge.expect(self._due())
+        return self._judge.judge()
 
-    def _judge(self, windowed: WindowedView, before: datetime) -> int:
-        raised = 0
-        name = windowed.view.name
-        while ended := self._state.finish_windows(name, before, limit=_JUDGED_AT_ONCE):
-            raised += self._alerter.finish(windowed, ended, self._clock.now())
-        return raised
+    def _judge_soon(self) -> None:
+        """Judge beside the triggers, where a thread does that; else at once."""
+        if self._judging is None:
+            self.judge()
+        else:
+            self._judge.expect(self._due())
+            self._judging.wake()
+
+    @property
+    def failing(self) -> tuple[Failure, ...]:
+        """Views whose windows cannot be judged now, because their arithmetic fails."""
+        return self._judge.failing
+
+    def _due(self) -> list[Due]:
+        return [due for topic in self._topics.values() for due in topic.due()]
 
     def seal(self) -> int | None:
         """Close the open epoch and put its events into the lake; None if it holds none."""
         epoch = self._sealer.seal()
         self._sealed_at = self._clock.monotonic()
         self.refresh()
+        for topic in self._topics.values():
+            self._keep_ids(topic)
         return epoch
+
+    def _keep_ids(self, topic: LiveTopic) -> None:
+        """Have the ids that are remembered in files; they are written now or soon."""
+        owner = self._state.owner_here
+        if self._keeper is None or topic.seen is None or owner is None:
+            return
+        topic.unkept = 0
+        remembered = Remembered(topic.seen.runs, dict(topic.next), topic.loads)
+        self._keeper.want(topic.name, remembered, owner)
+        if self._keeping is None:
+            self._keeper.write()
+        else:
+            self._keeping.wake()
 
     def _close_epoch(self) -> None:
         """Close the open epoch; its events go to the lake, now or soon."""
@@ -382,6 +368,8 @@ class SpeedLayer:
         else:
             self._state.cut()
             self._sealing.wake()
+            for topic in self._topics.values():
+                self._keep_ids(topic)
 
     def compact(self) -> int:
         """Merge state blocks once; `run` does so in the background. How many were made."""
@@ -420,7 +408,7 @@ class SpeedLayer:
         for name in set(self._topics) - known:
             self._recall(self._topics[name])
 
-    def _take_up_loads(self, topic: _Topic) -> None:
+    def _take_up_loads(self, topic: LiveTopic) -> None:
         """Count the ids of new loads as seen, from a fresh epoch on.
 
         So an epoch's events were all taken in under the same loads, and serving can tell which
@@ -451,15 +439,27 @@ class SpeedLayer:
             on_step: told of every trigger that found events.
         """
         with self._compaction() as compactor, BackgroundCompactor(compactor):
-            with BackgroundSealer(self._sealer) as self._sealing:
-                try:
-                    self._run(stop, drain, on_step)
-                finally:
-                    self._sealing = None
-                    for topic in self._topics.values():
-                        topic.taker.stop()
+            with self._beside_triggers():
+                self._run(stop, drain, on_step)
             self.judge()
             self.seal()
+
+    @contextmanager
+    def _beside_triggers(self) -> Iterator[None]:
+        """Threads that do what triggers need not wait for."""
+        with ExitStack() as stack:
+            if self._keeper is not None:
+                self._keeping = stack.enter_context(Background("ids", self._keeper.write))
+            self._sealing = stack.enter_context(Background("sealing", self._sealer.finish_begun))
+            self._judging = stack.enter_context(Background("judging", self._judge.judge))
+            for topic in self._topics.values():
+                self._keep_ids(topic)
+            try:
+                yield
+            finally:
+                self._sealing = self._judging = self._keeping = None
+                for topic in self._topics.values():
+                    topic.taker.stop()
 
     def _run(
         self, stop: threading.Event, drain: bool, on_step: Callable[[Step], None] | None
@@ -477,13 +477,14 @@ class SpeedLayer:
                 stop.wait(left)
 
     def _between(self, *, drain: bool) -> None:
-        if self._sealing is not None:
-            self._sealing.check()
+        for beside in (self._sealing, self._judging, self._keeping):
+            if beside is not None:
+                beside.check()
         now = self._clock.monotonic()
         if now - self._looked_at >= self._config.judge_every.total_seconds():
             self.refresh()
             if not drain:
-                self.judge()
+                self._judge_soon()
         if now - self._sealed_at >= self._config.seal_every.total_seconds():
             self._close_epoch()
             self._sealed_at = now
@@ -498,24 +499,6 @@ def _beside(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
     cursor = connection.cursor()
     cursor.execute("SET TimeZone = 'UTC'")
     return cursor
-
-
-@contextmanager
-def _registered(
-    connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table
-) -> Iterator[None]:
-    connection.register(name, table)
-    try:
-        yield
-    finally:
-        connection.unregister(name)
-
-
-def _count_before(events: pa.Table, watermark: datetime | None) -> int:
-    if watermark is None or not events.num_rows:
-        return 0
-    earlier = pc.less(events.column("event_time"), pa.scalar(watermark, pa.timestamp("us")))
-    return int(pc.sum(earlier).as_py() or 0)
 
 
 __all__: Sequence[str] = ["SpeedConfig", "SpeedLayer", "Step"]

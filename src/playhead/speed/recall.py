@@ -1,20 +1,35 @@
 """What the speed layer has to remember when it starts: ids of recent events, the newest time."""
 
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor, Future
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 import duckdb
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from playhead.contracts import TOPICS
 from playhead.eventlog import EventLog
+from playhead.eventlog.keys import hash_pairs
 from playhead.lake import Lake
 from playhead.lake.tables import raw_name
 from playhead.speed.dedupe import SeenEvents
+from playhead.speed.idfiles import Remembered
 from playhead.speed.state import StateStore
 from playhead.views.binder import quote
 
 LOAD = "playhead.load"
-_READ_EVENTS = 65_536
-_READ_IDS = 1_000_000
+_READ_EVENTS = 131_072
+_READ_IDS = 262_144
+_AHEAD = 4
+
+_Hashes = npt.NDArray[np.uint64]
+_Given = TypeVar("_Given")
+_Made = TypeVar("_Made")
 
 
 class Recaller:
@@ -22,6 +37,7 @@ class Recaller:
 
     Args:
         connection: a DuckDB session of its own.
+        pool: reads and hashes beside the caller.
     """
 
     def __init__(
@@ -30,18 +46,27 @@ class Recaller:
         state: StateStore,
         lake: Lake,
         connection: duckdb.DuckDBPyConnection,
+        pool: Executor,
     ) -> None:
         self._log, self._state, self._lake = log, state, lake
         self._connection = connection
+        self._pool = pool
 
-    def since(self, topic: str, *, now: datetime, window: timedelta) -> datetime:
+    def since(
+        self, topic: str, *, now: datetime, window: timedelta, last: datetime | None = None
+    ) -> datetime:
         """When the dedupe window starts.
 
         It ends with the last event if none came within it: then the clock was set forward, or
         nothing ran for so long, and what was sent last may be sent again first.
+
+        Args:
+            last: when the last event came, where that is known; None: the lake is asked.
         """
         start = now - window
         silent = self._log.offset_at(topic, start) == self._log.end_offsets(topic)
+        if silent and last is not None:
+            return min(now, last) - window
         if not silent or not self._lake.exists(raw_name(topic)):
             return start
         scan = self._lake.scan(raw_name(topic), columns=["ingest_time", "load_id"])
@@ -57,18 +82,78 @@ class Recaller:
             The last load that is remembered.
         """
         loads = self._recall_lake(topic, seen, f"ingest_time >= TIMESTAMP '{since}'", now)
-        for partition, (offset, end) in self._state.unsealed(topic).items():
-            while offset < end:
-                events = self._log.read(
-                    topic,
-                    partition,
-                    offset,
-                    max_events=min(_READ_EVENTS, end - offset),
-                    columns=["event_id"],
-                )
-                seen.add(events.column("event_id"), now)
-                offset += events.num_rows
+        self._recall_log(topic, seen, self._state.unsealed(topic), now)
         return loads
+
+    def resume(
+        self,
+        topic: str,
+        seen: SeenEvents,
+        kept: Remembered,
+        position: Mapping[int, int],
+        *,
+        now: datetime,
+        since: datetime,
+    ) -> int | None:
+        """Remember what came after what was kept of a topic, up to `position`.
+
+        Args:
+            seen: what was kept; what came before `since` is forgotten.
+
+        Returns:
+            The last load that is remembered; None if what was kept does not fit the position or
+            what the event log holds.
+        """
+        starts = self._log.start_offsets(topic)
+        if kept.next.keys() != position.keys():
+            return None
+        if not all(starts[p] <= kept.next[p] <= after for p, after in position.items()):
+            return None
+        seen.forget_before(since)
+        missed = {p: (kept.next[p], after) for p, after in position.items()}
+        self._recall_log(topic, seen, missed, now)
+        if self.loaded(topic) <= kept.loads:
+            return kept.loads
+        where = f"load_id > {kept.loads} AND ingest_time >= TIMESTAMP '{since}'"
+        return self._recall_lake(topic, seen, where, now)
+
+    def _recall_log(
+        self,
+        topic: str,
+        seen: SeenEvents,
+        stretches: Mapping[int, tuple[int, int]],
+        now: datetime,
+    ) -> None:
+        """Remember the ids of [first, next) by partition."""
+        events = sum(after - first for first, after in stretches.values())
+        if events > _READ_EVENTS:
+            seen.expect(events)
+        pieces = [
+            (partition, offset, min(offset + _READ_EVENTS, after))
+            for partition, (first, after) in stretches.items()
+            for offset in range(first, after, _READ_EVENTS)
+        ]
+
+        def read(piece: tuple[int, int, int]) -> tuple[_Hashes, _Hashes, datetime]:
+            return self._read(topic, *piece)
+
+        for first, second, arrived in _ahead(self._pool, read, pieces):
+            seen.remember(seen.unseen_hashes(first, second), now, arrived)
+
+    def _read(
+        self, topic: str, partition: int, offset: int, after: int
+    ) -> tuple[_Hashes, _Hashes, datetime]:
+        """Both halves of the hashes of a stretch's ids, and when its last event came."""
+        tables = []
+        while offset < after:
+            events = self._log.read(
+                topic, partition, offset, max_events=after - offset, columns=["event_id"]
+            )
+            tables.append(events)
+            offset += events.num_rows
+        together = pa.concat_tables(tables)
+        arrived = pc.max(together.column("ingest_time")).as_py()
+        return (*hash_pairs(together.column("event_id")), arrived)
 
     def recall_loads(self, topic: str, seen: SeenEvents, *, now: datetime, after: int) -> int:
         """Remember the ids of the loads after `after`; the last load that is remembered."""
@@ -84,8 +169,8 @@ class Recaller:
         ids = self._connection.execute(
             f"SELECT event_id FROM {snapshot.scan()} WHERE {where}"
         ).to_arrow_reader(_READ_IDS)
-        for batch in ids:
-            seen.add(batch.column(0), now)
+        for first, second in _ahead(self._pool, lambda b: hash_pairs(b.column(0)), ids):
+            seen.remember(seen.unseen_hashes(first, second), now)
         return int(snapshot.properties.get(LOAD, 0))
 
     def loaded(self, topic: str) -> int:
@@ -97,6 +182,19 @@ class Recaller:
     def newest(self, topic: str) -> datetime | None:
         """The highest event time seen, by either layer; None before any event."""
         return newest_event(self._lake, self._state, self._connection, topic)
+
+
+def _ahead(
+    pool: Executor, make: Callable[[_Given], _Made], given: Iterable[_Given]
+) -> Iterator[_Made]:
+    """What `make` makes of each, in order; a few are made ahead of whoever asks."""
+    waiting: deque[Future[_Made]] = deque()
+    for one in given:
+        waiting.append(pool.submit(make, one))
+        if len(waiting) >= _AHEAD:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def newest_event(

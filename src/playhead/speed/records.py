@@ -135,12 +135,16 @@ class StateView:
         active: epochs with events of the state's topic, ascending; those of long ago, which
             every state has from the batch layer, are forgotten.
         made: (epoch, dimension versions) of the blocks, each once.
+        since_block: tells two states of one name apart, of which one followed the other.
+        newest: the highest number of a block that a micro-batch gave it; 0 for none.
     """
 
     since_epoch: int | None
     pruned_to: int
     active: tuple[Active, ...]
     made: tuple[tuple[int, str], ...]
+    since_block: int = 0
+    newest: int = 0
 
 
 @dataclass(frozen=True)
@@ -149,11 +153,15 @@ class Block:
 
     Attributes:
         number: it never changes what it holds.
+        oldest, newest: numbers of the first and the last block of a micro-batch that it is made
+            of, both inclusive; its own number where it is such a block itself.
     """
 
     number: int
     epoch: int
     kind: Kind
+    oldest: int
+    newest: int
     rows: pa.Table
 
 

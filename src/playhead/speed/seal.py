@@ -2,10 +2,7 @@
 
 import json
 import logging
-import threading
 from collections.abc import Iterator, Mapping
-from types import TracebackType
-from typing import Self
 
 import duckdb
 import pyarrow as pa
@@ -142,58 +139,3 @@ class Sealer:
                 events = self._log.read(topic, partition, offset, max_events=count, columns=columns)
                 yield from events.to_batches()
                 offset += events.num_rows
-
-
-class BackgroundSealer:
-    """A thread that puts closed epochs into the lake as long as the `with` block runs.
-
-    Args:
-        sealer: used by nobody else meanwhile.
-    """
-
-    def __init__(self, sealer: Sealer) -> None:
-        self._sealer = sealer
-        self._wake = threading.Event()
-        self._ends = False
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="sealing", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._ends = True
-        self._wake.set()
-        self._thread.join()
-        if error is None:
-            self.check()
-
-    def wake(self) -> None:
-        """Say that an epoch was closed.
-
-        Raises:
-            PlayheadError: what an earlier one failed with; it stays closed, and not in the lake.
-        """
-        self.check()
-        self._wake.set()
-
-    def check(self) -> None:
-        """Raise what the thread failed with, if it did."""
-        if self._error is not None:
-            raise self._error
-
-    def _run(self) -> None:
-        while not self._ends:
-            self._wake.wait()
-            self._wake.clear()
-            try:
-                self._sealer.finish_begun()
-            except BaseException as error:
-                self._error = error
-                return

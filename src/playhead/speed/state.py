@@ -72,6 +72,16 @@ class StateStore:
         with self._file.writing() as db:
             _put(db, "owner", self._owner)
 
+    def owner(self) -> str | None:
+        """Who owned the state last; None before anybody did."""
+        with self._file.reading() as db:
+            return _get(db, "owner")
+
+    @property
+    def owner_here(self) -> str | None:
+        """Who this store writes for; None before `own`."""
+        return self._owner
+
     def beside(self) -> "StateStore":
         """Another store on the same file that writes for the same owner; close it, too."""
         store = StateStore(self._file.path)
@@ -155,7 +165,7 @@ class StateStore:
         """What one state holds, without its blocks."""
         with self._file.reading() as db:
             row = db.execute(
-                "SELECT since_epoch, pruned_to FROM states WHERE state = ?", (state,)
+                "SELECT since_epoch, pruned_to, since_block FROM states WHERE state = ?", (state,)
             ).fetchone()
             active = db.execute(
                 "SELECT epoch, status, COALESCE(MAX(load_id), 0) FROM ranges JOIN epochs "
@@ -167,8 +177,12 @@ class StateStore:
                 "SELECT DISTINCT epoch, dimensions FROM blocks WHERE state = ? ORDER BY 1, 2",
                 (state,),
             ).fetchall()
-        since, pruned = row or (None, 0)
-        return StateView(since, pruned, tuple(Active(*a) for a in active), tuple(made))
+            (newest,) = db.execute(
+                "SELECT COALESCE(MAX(newest), 0) FROM blocks WHERE state = ?", (state,)
+            ).fetchone()
+        since, pruned, block = row or (None, 0, 0)
+        epochs = tuple(Active(*a) for a in active)
+        return StateView(since, pruned, epochs, tuple(made), block, newest)
 
     def snapshot(
         self,
@@ -225,7 +239,10 @@ class StateStore:
             epoch = self.open_epoch()
             if new and any(p.holds_events for p in self.range_of(epoch).values()):
                 raise StateError(f"epoch {epoch} holds events, so {new[0]} would miss them")
-            db.executemany("INSERT INTO states VALUES (?, ?, 0)", [(state, epoch) for state in new])
+            db.executemany(
+                "INSERT INTO states VALUES (?, ?, 0, ?)",
+                [(state, epoch, blocktable.newest(db)) for state in new],
+            )
         return len(new)
 
     def unregister(self, states: Iterable[str]) -> None:
@@ -334,14 +351,24 @@ class StateStore:
 
     # -- compaction ----------------------------------------------------------------------
 
-    def groups(self, state: str, kind: Kind, *, fan_in: int, limit_rows: int) -> list[Group]:
+    def newest_block(self) -> int:
+        """The highest number that a block was ever given; 0 before any."""
+        with self._file.reading() as db:
+            return blocktable.newest(db)
+
+    def groups(
+        self, state: str, kind: Kind, *, fan_in: int, limit_rows: int, newest: int
+    ) -> list[Group]:
         """Blocks of a state that may become one: of the open epoch `fan_in` of one level, else all.
 
         Args:
             limit_rows: a group has about as many rows at most.
+            newest: leave out blocks that go back to one with a higher number.
         """
         with self._file.reading() as db:
-            return blocktable.groups(db, state, kind, fan_in=fan_in, limit_rows=limit_rows)
+            return blocktable.groups(
+                db, state, kind, fan_in=fan_in, limit_rows=limit_rows, newest=newest
+            )
 
     def tables(self, blocks: Sequence[int]) -> list[pa.Table]:
         """The rows of some blocks, without those that are gone meanwhile."""
@@ -368,6 +395,7 @@ class StateStore:
         with self._owned() as db:
             if len(blocktable.present(db, group.blocks)) < len(group.blocks):
                 return False
+            ancestors = blocktable.made_of(db, "block", group.blocks)
             blocks = json.dumps(group.blocks)
             blocktable.delete(db, "block IN (SELECT value FROM json_each(?))", blocks)
             blocktable.insert(
@@ -376,13 +404,14 @@ class StateStore:
                 epoch=group.epoch,
                 level=group.level + 1,
                 made_with=group.made_with,
+                made_of=ancestors,
             )
         return True
 
-    def crowds(self, *, fan_in: int) -> list[Crowd]:
-        """Small bodies of events that may become one."""
+    def crowds(self, *, fan_in: int, newest: int) -> list[Crowd]:
+        """Small bodies of events that may become one, without any block of a higher number."""
         with self._file.reading() as db:
-            return blocktable.crowds(db, fan_in=fan_in)
+            return blocktable.crowds(db, fan_in=fan_in, newest=newest)
 
     def crowded(self, crowd: Crowd) -> list[pa.Table]:
         """The rows of a crowd's bodies, without those that are gone meanwhile."""
@@ -428,6 +457,16 @@ class StateStore:
         )
         return [datetime.fromisoformat(start) for (start,) in rows]
 
+    def late(self, view: str, windows: Sequence[datetime]) -> dict[datetime, int]:
+        """How many late events some windows of a view have got so far."""
+        rows = self._file.rows(
+            "SELECT window_start, late FROM windows WHERE view = ? "
+            "AND window_start IN (SELECT value FROM json_each(?))",
+            view,
+            json.dumps([_text(window) for window in windows]),
+        )
+        return {datetime.fromisoformat(start): late for start, late in rows}
+
     def raised(self, view: str, windows: Sequence[datetime]) -> dict[datetime, set[str]]:
         """Ids of the alerts that were raised before in some windows, by window."""
         rows = self._file.rows(
@@ -442,9 +481,19 @@ class StateStore:
         return found
 
     def raise_alerts(
-        self, view: str, windows: Sequence[datetime], alerts: Sequence[Alert]
+        self,
+        view: str,
+        windows: Sequence[datetime],
+        alerts: Sequence[Alert],
+        *,
+        late: Mapping[datetime, int] | None = None,
     ) -> list[Alert]:
-        """Mark windows final and keep their alerts, each once per change; those that are new."""
+        """Mark windows final and keep their alerts, each once per change; those that are new.
+
+        Args:
+            late: how many late events the windows had when they were judged: one that has got
+                more is not final; None: they got none.
+        """
         new = []
         with self._owned() as db:
             for alert in alerts:
@@ -457,8 +506,8 @@ class StateStore:
                     new.append(_insert_alert(db, alert, 0 if last is None else last[0] + 1))
             db.executemany(
                 "UPDATE windows SET revision = revision + (status = 'revised'), status = 'final' "
-                "WHERE view = ? AND window_start = ?",
-                [(view, start.isoformat(" ")) for start in windows],
+                "WHERE view = ? AND window_start = ? AND late = COALESCE(?, late)",
+                [(view, start.isoformat(" "), (late or {}).get(start)) for start in windows],
             )
             db.execute(
                 "DELETE FROM windows WHERE view = ? AND status = 'final' AND revision = 0", (view,)

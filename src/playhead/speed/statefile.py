@@ -12,7 +12,7 @@ from typing import Any
 from playhead import disk, mirror
 from playhead.errors import StateError, WorkspaceError
 
-FORMAT = 2
+FORMAT = 3
 BUSY_TIMEOUT_S = 30
 _WAL_KEPT_BYTES = 64 << 20
 REBUILD = "Run `playhead rebuild --all`: speed state is made anew from the lake and the event log."
@@ -32,7 +32,8 @@ CREATE TABLE loads (
     PRIMARY KEY (epoch, topic)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE states (
-    state TEXT PRIMARY KEY, since_epoch INTEGER NOT NULL, pruned_to INTEGER NOT NULL
+    state TEXT PRIMARY KEY, since_epoch INTEGER NOT NULL, pruned_to INTEGER NOT NULL,
+    since_block INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE bodies (
     body INTEGER PRIMARY KEY AUTOINCREMENT, crc32 INTEGER NOT NULL, bytes BLOB NOT NULL
@@ -41,6 +42,7 @@ CREATE TABLE blocks (
     block INTEGER PRIMARY KEY AUTOINCREMENT, state TEXT NOT NULL, epoch INTEGER NOT NULL,
     kind TEXT NOT NULL, level INTEGER NOT NULL, rows INTEGER NOT NULL,
     first_us INTEGER, last_us INTEGER, dimensions TEXT NOT NULL,
+    oldest INTEGER NOT NULL, newest INTEGER NOT NULL,
     body INTEGER NOT NULL REFERENCES bodies
 ) STRICT;
 CREATE INDEX blocks_by_state ON blocks (state, epoch, kind, level);
@@ -81,8 +83,8 @@ class StateFile:
         self._turn = threading.RLock()
         self._writes = False
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._db = sqlite3.connect(
-            path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
+        self._db = disk.connect(
+            path, timeout_s=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False
         )
         try:
             self._prepare()

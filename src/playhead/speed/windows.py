@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 import duckdb
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from playhead.speed.records import Touched
 from playhead.views import View
@@ -29,6 +31,20 @@ class WindowedView:
     def final_before(self, watermark: datetime) -> datetime:
         """Windows that start before this instant have ended by the watermark."""
         return minus(watermark, self.window) + timedelta(microseconds=1)
+
+    def touched_in(
+        self, connection: duckdb.DuckDBPyConnection, wide: pa.Table, watermark: datetime | None
+    ) -> list[Touched]:
+        """Windows that some events of the wide topic fall into; see `touched`."""
+        times = wide.column("event_time").drop_null().cast(pa.int64()).to_numpy()
+        found = self.touched_by(connection, times, watermark) if len(times) else None
+        if found is not None:
+            return found
+        connection.register("touching_events", wide)
+        try:
+            return self.touched(connection, "touching_events", watermark)
+        finally:
+            connection.unregister("touching_events")
 
     def touched(
         self, connection: duckdb.DuckDBPyConnection, events: str, watermark: datetime | None
@@ -120,6 +136,14 @@ def end_of(start: datetime, window: Window) -> datetime:
         return _months_on(start, window.width * _MONTHS[window.unit])
     except (OverflowError, ValueError):
         return _LAST
+
+
+def count_before(events: pa.Table, watermark: datetime | None) -> int:
+    """How many events are late: their time is before the watermark."""
+    if watermark is None or not events.num_rows:
+        return 0
+    earlier = pc.less(events.column("event_time"), pa.scalar(watermark, pa.timestamp("us")))
+    return int(pc.sum(earlier).as_py() or 0)
 
 
 def _months_on(time: datetime, months: int) -> datetime:
