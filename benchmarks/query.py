@@ -11,12 +11,13 @@ import argparse
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
 
+from benchmarks.history import write_history
 from benchmarks.measure import Figure, alone, run_quietly, show, timed
 from benchmarks.workload import Audience, event_tables, playback_events
 from playhead.assemble import Workspace
@@ -29,20 +30,25 @@ LIVE = datetime(2025, 6, 1, 18)
 ELSEWHERE = LIVE + timedelta(days=1)
 WINDOW = timedelta(minutes=5)
 REPEATS = 5
-Ask = Callable[[Workspace], pa.Table]
+WRITTEN_SESSIONS = 10_000_000
+MONTH = "SELECT * FROM monthly_active_users WHERE watch_year = 2024 AND watch_month = 5"
 
 
 def prepare(folder: str, sessions: int, events: int, users: int) -> Figure:
     """History in the batch layer, then live events in speed state."""
     root = Path(folder)
     spec = GenerateSpec(users=users, sessions=sessions, days=730, start=HISTORY)
-    generate(root / "files", spec)
     (root / "workspace").mkdir()
     # The whole of engagement_health is as many groups as events.
     settings = '[engine]\nmemory_limit = "12GB"\n'
     (root / "workspace" / "playhead.toml").write_text(settings, encoding="utf-8")
-    with Workspace.create(root / "workspace") as workspace:
-        workspace.load(root / "files").check()
+    with Workspace.create(root / "workspace") as workspace, connect(temp_dir=root) as con:
+        if sessions >= WRITTEN_SESSIONS:
+            plain = replace(spec, dirt=0, searches=0, recommendations=0)
+            write_history(workspace, con, root / "files", plain)
+        else:
+            generate(root / "files", spec)
+            workspace.load(root / "files").check()
         workspace.batch()
         audience = Audience.of(workspace, LIVE)
         for table in event_tables(events, audience):
@@ -54,17 +60,20 @@ def prepare(folder: str, sessions: int, events: int, users: int) -> Figure:
     return Figure("speed", events, seconds)
 
 
-def measure(folder: str, used: int, name: str, window: bool) -> Figure:
+def measure(folder: str, used: int, name: str, part: str) -> Figure:
     """One question, asked anew after each micro-batch.
 
     Args:
         used: number of the first event that was never sent.
+        part: "one window", "one month" or nothing.
     """
     path = Path(folder) / "workspace"
-    since = LIVE + timedelta(hours=1)
+    since, window = LIVE + timedelta(hours=1), part == "one window"
     bounds = {"since": since, "until": since + WINDOW} if window else {}
 
     def ask(workspace: Workspace) -> pa.Table:
+        if part == "one month":
+            return workspace.query(MONTH).to_arrow()
         return workspace.view(name, **bounds).to_arrow()
 
     with Workspace(path) as workspace, Workspace(path) as reader, connect() as connection:
@@ -80,10 +89,10 @@ def measure(folder: str, used: int, name: str, window: bool) -> Figure:
             warm.append(timed(lambda: ask(reader))[0])
             _send(workspace, layer, used + 2_000 * number + 1_000, audience, since)
             changed.append(timed(lambda: ask(reader))[0])
-        _check(reader, name, ask(reader), window=window, since=since)
+        _check(reader, name, ask(reader), part=part, since=since)
         rows = ask(reader).num_rows
-    cold = _cold(path, name, since, window)
-    label = f"{name}, one window" if window else name
+    cold = _cold(path, name, since, part)
+    label = ", ".join(filter(None, (name, part)))
     figures = {
         "warm_ms": statistics.median(warm) * 1e3,
         "changed_ms": statistics.median(changed) * 1e3,
@@ -117,11 +126,12 @@ def _send(
     _drain(layer)
 
 
-def _check(
-    reader: Workspace, name: str, answer: pa.Table, *, window: bool, since: datetime
-) -> None:
+def _check(reader: Workspace, name: str, answer: pa.Table, *, part: str, since: datetime) -> None:
     full = reader.full(name).to_arrow()
-    if window:
+    if part == "one month":
+        of_month = (pa.compute.field("watch_year") == 2024) & (pa.compute.field("watch_month") == 5)
+        full = full.filter(of_month)
+    if part == "one window":
         key = reader.views[name].window
         assert key is not None
         at = pa.compute.equal(full.column(key.key).cast(pa.timestamp("us")), since)
@@ -131,10 +141,11 @@ def _check(
         raise SystemExit(f"{name}: the merged answer differs from recomputation")
 
 
-def _cold(path: Path, name: str, since: datetime, window: bool) -> float:
-    """Seconds of `playhead show` as a process of its own, the median of three."""
-    command = [sys.executable, "-m", "playhead", "-w", str(path), "show", name, "--limit", "1"]
-    if window:
+def _cold(path: Path, name: str, since: datetime, part: str) -> float:
+    """Seconds of a command as a process of its own, the median of three."""
+    command = [sys.executable, "-m", "playhead", "-w", str(path)]
+    command += ["query", MONTH] if part == "one month" else ["show", name, "--limit", "1"]
+    if part == "one window":
         command += ["--since", f"{since}", "--until", f"{since + WINDOW}"]
     runs = [timed(lambda: run_quietly(command))[0] for _ in "123"]
     return statistics.median(runs)
@@ -152,7 +163,11 @@ def main(arguments: list[str] | None = None) -> None:
         alone(prepare, folder, options.sessions, options.events, options.users)
         with Workspace(Path(folder) / "workspace") as workspace:
             names = sorted(workspace.views)
-        asked = [("engagement_health", True), *((name, False) for name in names)]
+        asked = [
+            ("engagement_health", "one window"),
+            ("monthly_active_users", "one month"),
+            *((name, "") for name in names),
+        ]
         figures = [
             alone(measure, folder, options.events + 10_000 * number, *one)
             for number, one in enumerate(asked)

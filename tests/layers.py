@@ -51,6 +51,14 @@ SQL = {
         SELECT user_id, event_time, device_type FROM playback
         QUALIFY ROW_NUMBER() OVER (PARTITION BY user_id ORDER BY event_time DESC) = 1
     """,
+    "running": """
+        WITH w AS (
+            SELECT TIME_BUCKET(INTERVAL '5 minutes', event_time) AS window_start,
+                COUNT(DISTINCT user_id) AS users
+            FROM playback GROUP BY ALL
+        )
+        SELECT window_start, users, SUM(users) OVER (ORDER BY window_start) AS so_far FROM w
+    """,
     "searches": """
         SELECT DATE_TRUNC('day', event_time) AS day, COUNT(*) AS searches,
             COUNT(*) FILTER (WHERE had_typo) AS typos

@@ -113,7 +113,7 @@ class Workspace:
 
     def close(self) -> None:
         """Close every store that was opened; may be called twice."""
-        for name in ("session", "log", "lake", "state"):
+        for name in ("session", "_judging", "log", "lake", "state", "_judging_state"):
             if name in self.__dict__:
                 self.__dict__.pop(name).close()
 
@@ -169,7 +169,17 @@ class Workspace:
     @cached_property
     def session(self) -> Session:
         """For reading: topics, dimensions, views as relations."""
-        return Session(self.lake, self.log, self.state, self.views, self._connect())
+        cache = self.path / "cache"
+        return Session(self.lake, self.log, self.state, self.views, self._connect(), cache)
+
+    @cached_property
+    def _judging(self) -> Session:
+        """For the alerts of the speed layer: it takes no turns with what triggers write."""
+        return Session(self.lake, self.log, self._judging_state, self.views, self._connect())
+
+    @cached_property
+    def _judging_state(self) -> StateStore:
+        return StateStore(self.path / "state.db")
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
         engine = self.settings.engine
@@ -270,7 +280,7 @@ class Workspace:
     ) -> LoadReport:
         """Load a folder of files into the lake and clean them; see `Loader.load`."""
         with self._role("load"), self._connect() as connection:
-            loader = Loader(self.lake, connection, self.clock, scratch=self.path / "tmp")
+            loader = Loader(self.lake, connection, self.clock)
             return loader.load(
                 folder,
                 until=until,
@@ -355,6 +365,7 @@ class Workspace:
             seal_every=timedelta(seconds=settings.seal_seconds),
             dedupe_window=timedelta(hours=settings.dedupe_hours),
             max_events=settings.max_events,
+            ids_folder=self.path / "ids",
             retention=self.settings.retention,
         )
         return SpeedLayer(
@@ -370,7 +381,7 @@ class Workspace:
         )
 
     def _judge(self, view: View, windows: Sequence[datetime]) -> pa.Table:
-        return self.session.windows(view, list(windows))
+        return self._judging.windows(view, list(windows))
 
     def _role(self, role: str) -> RoleLock:
         return RoleLock(self.path / f"{role.split()[0]}.lock", role)

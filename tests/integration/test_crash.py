@@ -25,17 +25,17 @@ from playhead.speed.alerts import TOPIC as ALERTS
 from stages import STAGES, VIEWS, Moment, kill_at, speed_process
 
 LAKE = "playhead.lake.lake:Lake._write"
-STATES = "playhead.lake.lake:Lake.publish"
+DRAFTS = "playhead.lake.lake:Lake.publish"
 STATE = "playhead.speed.state:StateStore"
 LOG = "playhead.eventlog.sqlite:SqliteEventLog.append"
 
 MOMENTS = {
-    # Each table is loaded in a few commits: users, movies, then raw, clean and report of events.
+    # Dimensions and reports are written at once, raw and cleaned events as drafts.
     "load": [
         Moment(LAKE, 1),
-        Moment(LAKE, 3),
-        Moment(LAKE, 2),
-        Moment(LAKE, 3, after=False),
+        Moment(DRAFTS, 1, after=False),
+        Moment(DRAFTS, 1),
+        Moment(DRAFTS, 1, after=False),
     ],
     "replay": [Moment(LOG, 2), Moment(LOG, 2, after=False)],
     "speed": [
@@ -52,8 +52,8 @@ MOMENTS = {
     ],
     "batch": [
         Moment(LAKE, 1),
-        Moment(STATES, 1, after=False),
-        Moment(STATES, 2),
+        Moment(DRAFTS, 1, after=False),
+        Moment(DRAFTS, 2),
         Moment(f"{STATE}.prune", 1, after=False),
         Moment(f"{STATE}.prune", 2),
     ],

@@ -56,7 +56,7 @@ COMMANDS = {
     DATA: ["load", "speed", "batch"],
     METADATA: ["batch", "load", "speed"],
     CATALOG: ["speed", "batch", "load"],
-    SPILL: ["load", "replay"],
+    SPILL: ["replay"],
 }
 FAULTS = {
     "full": ("write", errno.ENOSPC),

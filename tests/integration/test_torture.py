@@ -1,5 +1,6 @@
 """The torture harness: a short run of it, and that it would see what it looks for."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,6 +103,7 @@ def test_the_reckoning_sees_an_event_that_is_counted_twice(
 ) -> None:
     drain(opened)
     opened.log.append("playback", pick(world, [3]))
+    shutil.rmtree(opened.path / "ids")
     monkeypatch.setattr("playhead.speed.recall.Recaller.recall", lambda *_, **__: 0)
     opened.speed(drain=True)
     with pytest.raises(DifferenceError, match="view counts"):

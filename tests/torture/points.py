@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 _LOG = "playhead.eventlog.sqlite:SqliteEventLog"
 _STATE = "playhead.speed.state:StateStore"
+_IDS = "playhead.speed.idfiles:IdFiles"
 _SEALER = "playhead.speed.seal:Sealer"
 _INGEST = "playhead.batch.ingest:Ingest"
 _RECOMPUTER = "playhead.batch.recompute:Recomputer"
@@ -41,9 +42,11 @@ SPEED = {
     "log offsets committed": f"{_LOG}.commit",
     "state compacted": f"{_STATE}.replace",
     "log retained": f"{_LOG}._delete_some",
+    "ids kept": f"{_IDS}.keep",
+    "ids listed": f"{_IDS}._write_list",
 }
 BATCH = {
-    "clean written": "playhead.batch.clean:_Cleaning._write",
+    "clean written": "playhead.batch.clean:Cleaning._write",
     "topic cleaned": "playhead.assemble:clean_topic",
     "rating pairs replaced": "playhead.batch.dimensions:replace_dimension",
     "state recomputed": f"{_RECOMPUTER}._write",
@@ -52,9 +55,10 @@ BATCH = {
     "state pruned": f"{_STATE}.prune",
 }
 LOAD = {
-    "load staged": f"{_INGEST}._stage",
+    "load staged": "playhead.batch.ingest:stage",
+    "load files copied": "playhead.lake.copies:copy_files",
     "load appended": f"{_INGEST}._append",
-    "load cleaned": "playhead.batch.ingest:clean_topic",
+    "load cleaned": "playhead.batch.landing:Landing.publish_clean",
     "dimension replaced": "playhead.batch.ingest:replace_dimension",
     "load recorded": f"{_INGEST}._record",
     "quality kept": "playhead.batch.quality:keep",

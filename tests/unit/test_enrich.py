@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from playhead.errors import StateError
-from playhead.speed import enrich
+from playhead.speed import hashindex
 from playhead.speed.enrich import Dimension, Enricher, merged_lookups
 from playhead.views import View
 
@@ -60,12 +60,12 @@ def test_a_key_of_two_columns_needs_both(
 
 
 def test_keys_that_share_half_a_hash_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = enrich.hash_pairs
+    whole = hashindex.hash_pairs
 
     def half(keys: pa.ChunkedArray) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
         return np.zeros(len(keys), np.uint64), whole(keys)[1]
 
-    monkeypatch.setattr(enrich, "hash_pairs", half)
+    monkeypatch.setattr(hashindex, "hash_pairs", half)
     dimension = Dimension("users", users("u1", "u2", "u3"), ["user_id"])
     found = dimension.find([column("u2", "u1", "u9", None, "u3")])
     assert found.to_pylist() == [1, 0, None, None, 2]

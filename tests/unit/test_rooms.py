@@ -9,7 +9,8 @@ import playhead
 
 SOURCE = Path(playhead.__file__).parent
 ORDER = [
-    {"errors", "clock", "config", "disk", "lock", "mirror"},
+    {"errors", "clock", "config", "disk", "lock"},
+    {"mirror"},
     {"contracts"},
     {"views"},
     {"engines"},

@@ -470,3 +470,51 @@ def test_answers_in_other_forms(used: SmallWorkspace) -> None:
     assert len(answer) == 1
     assert answer.to_pandas()["minutes"].to_list() == [Decimal("110.00")]
     assert answer.to_polars()["events"].to_list() == [11]
+
+
+# -- answers that follow what is added -----------------------------------------------------
+
+
+def test_answers_stay_right_while_they_are_followed(opened: SmallWorkspace) -> None:
+    """Asked for again after each step of the layers: triggers, compaction, seal, batch."""
+    load_dimensions(opened)
+    running = Running(opened)
+    with running as layer:
+        for round_ in range(12):
+            send(opened, watches(5, start=4 * round_, minute=3 * round_))
+            running.catch_up()
+            assert_merged_is_full(opened)
+            if round_ % 3 == 2:
+                layer.compact()
+            if round_ in (4, 9):
+                layer.seal()
+            if round_ == 7:
+                opened.batch()
+            assert_merged_is_full(opened)
+    followed = opened.session._merger._follower.kept
+    assert {"counts", "countries"} <= set(followed)
+
+
+def test_windows_that_a_query_does_not_show_are_not_read(used: SmallWorkspace) -> None:
+    whole = rows(used, "SELECT * FROM windows ORDER BY ALL")
+    starts = sorted({row["window_start"] for row in whole})
+    assert len(starts) > 1
+    for start in starts:
+        asked = f"SELECT * FROM windows WHERE window_start = TIMESTAMP '{start}' ORDER BY ALL"
+        expected = [row for row in whole if row["window_start"] == start]
+        assert [rows(used, asked) for _ in range(3)] == [expected] * 3
+
+
+def test_a_window_that_depends_on_others_reads_them(tmp_path: Path) -> None:
+    with workspace(tmp_path / "w", "running") as opened, Running(opened) as layer:
+        for minute in (0, 7, 14):
+            send(opened, watches(4, start=minute, minute=minute))
+            layer.step()
+        whole = opened.view("running").to_arrow().to_pylist()
+        last = max(row["window_start"] for row in whole)
+        expected = [row for row in whole if row["window_start"] == last]
+        assert expected[0]["so_far"] > expected[0]["users"]
+        for _ in range(3):
+            assert opened.view("running", since=last).to_arrow().to_pylist() == expected
+        sql = f"SELECT * FROM running WHERE window_start >= TIMESTAMP '{last}'"
+        assert rows(opened, sql) == expected

@@ -188,7 +188,7 @@ def test_blocks_merge_by_level_while_open_and_all_when_closed(store: StateStore)
     for number in range(1, 5):
         commit(store, number, number)
     commit(store, 5, 5, dimensions='{"users": 2}')
-    many = {"kind": "states", "limit_rows": 99}
+    many = {"kind": "states", "limit_rows": 99, "newest": 99}
     assert store.groups("s", fan_in=5, **many) == []
     assert store.groups("s", fan_in=4, **many) == [group(1, 2, 3, 4)]
     assert store.replace(group(1, 2), merged(12))
@@ -202,7 +202,7 @@ def test_a_group_has_a_bounded_number_of_rows(store: StateStore) -> None:
     for number in range(1, 6):
         commit(store, number, number)
     seal(store)
-    (found,) = store.groups("s", "states", fan_in=2, limit_rows=3)
+    (found,) = store.groups("s", "states", fan_in=2, limit_rows=3, newest=99)
     assert found.blocks == (1, 2, 3)
 
 
@@ -215,8 +215,8 @@ def test_events_wait_once_for_all_their_states_and_are_joined(store: StateStore)
     store.register(["t"])
     for at in (5, 7, 9):
         store.commit(MicroBatch(1, {"playback": {0: at}}, [events(at, at + 1)]))
-    assert store.crowds(fan_in=4) == []
-    (crowd,) = store.crowds(fan_in=3)
+    assert store.crowds(fan_in=4, newest=99) == []
+    (crowd,) = store.crowds(fan_in=3, newest=99)
     assert crowd == Crowd(0, (1, 2, 3), ("s", "t"))
     together = pa.concat_tables(store.crowded(crowd))
     assert store.put_together(crowd, events_part(crowd.states, together))
@@ -248,7 +248,7 @@ def test_blocks_without_an_event_in_a_time_range_are_left_out(store: StateStore)
 def test_compaction_gives_way_to_pruning(store: StateStore) -> None:
     commit(store, 1, 1)
     commit(store, 2, 2)
-    (found,) = store.groups("s", "states", fan_in=2, limit_rows=99)
+    (found,) = store.groups("s", "states", fan_in=2, limit_rows=99, newest=99)
     seal(store)
     assert store.prune("s", 1) == 2
     assert store.tables(found.blocks) == []

@@ -5,8 +5,6 @@ from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass
 
 import duckdb
-import sqlglot
-from sqlglot import exp
 
 from playhead.batch.recompute import StateCoverage, needed_dimensions, state_table
 from playhead.contracts import DIMENSIONS
@@ -15,10 +13,12 @@ from playhead.eventlog import EventLog
 from playhead.lake import Lake, Snapshot
 from playhead.lake.tables import dimension_name, raw_name
 from playhead.serving.coverage import BATCH, Coverage, InLake, check_coverage
+from playhead.serving.follow import Follower
+from playhead.serving.history import KeptGroups
 from playhead.serving.overlap import OverlapCounter
-from playhead.serving.sources import Span, merged_states
+from playhead.serving.sources import Source, Span, merged_states
 from playhead.speed.dimensions import dimension_versions
-from playhead.speed.records import Block, StateView
+from playhead.speed.records import StateView
 from playhead.speed.state import StateStore
 from playhead.views import View
 from playhead.views.binder import quote
@@ -38,17 +38,6 @@ class _Batch:
 
 
 @dataclass(frozen=True)
-class _Source:
-    """What one leaf's states are made of."""
-
-    leaf: Leaf
-    name: str
-    batch: Snapshot | None
-    blocks: tuple[Block, ...]
-    within: Span | None
-
-
-@dataclass(frozen=True)
 class Basis:
     """What a view's answer is made of at one moment.
 
@@ -59,7 +48,7 @@ class Basis:
 
     view: View
     coverage: tuple[Coverage, ...]
-    sources: tuple[_Source, ...]
+    sources: tuple[Source, ...]
     dimensions: Mapping[str, Snapshot | None]
 
     @property
@@ -78,12 +67,16 @@ class Merger:
 
     States of the speed layer are registered in the session as Arrow tables; those of the batch
     layer are read from Parquet, so that predicates on keys and windows reach both.
+
+    Args:
+        kept: groups of the batch layer's states.
     """
 
-    def __init__(self, lake: Lake, log: EventLog, state: StateStore) -> None:
+    def __init__(self, lake: Lake, log: EventLog, state: StateStore, kept: KeptGroups) -> None:
         self._lake = lake
         self._state = state
         self._overlaps = OverlapCounter(lake, log, state)
+        self._follower = Follower(kept)
 
     def basis(
         self, connection: duckdb.DuckDBPyConnection, view: View, *, within: Span | None = None
@@ -91,7 +84,8 @@ class Merger:
         """What the view's answer is made of as of now.
 
         Args:
-            within: leave out windows that lie elsewhere, which spares reading their states.
+            within: leave out windows that lie elsewhere, where no other depends on them; which
+                spares reading their states.
 
         Raises:
             CoverageError: batch and speed leave a gap, or overlap; a dimension is not loaded.
@@ -100,7 +94,7 @@ class Merger:
         sources, coverage = [], []
         for leaf in view.leaves:
             name = state_name(view, leaf)
-            span = within if len(view.leaves) == 1 else None
+            span = within if view.windows_apart else None
             first_us, last_us = None, None
             if span is not None and leaf.window is not None:
                 first_us, last_us = span.events(leaf.window).bounds_us
@@ -112,20 +106,29 @@ class Merger:
             covered = self._covered(connection, view, leaf, head, batch, versions)
             coverage.append(covered)
             kept = tuple(b for b in blocks if b.epoch > covered.batch_epoch)
-            sources.append(_Source(leaf, name, batch.snapshot, kept, span))
-        dimensions = {name: self._dimension(name) for name in _joined_last(view)}
+            followed = (head.since_block, head.newest)
+            sources.append(Source(leaf, name, batch.snapshot, kept, span, *followed))
+        dimensions = {name: self._dimension(name) for name in view.plans.dimensions_above}
         return Basis(view, tuple(coverage), tuple(sources), dimensions)
 
     def sql(self, connection: duckdb.DuckDBPyConnection, basis: Basis) -> str:
-        """The query that answers the view, over what is made readable in the session given."""
-        states = [
-            f"{s.leaf.name} AS (\n"
-            f"{merged_states(connection, s.leaf, s.name, s.batch, s.blocks, s.within)}\n)"
-            for s in basis.sources
-        ]
+        """The query that answers the view, over what is made readable in the session given.
+
+        Windows outside of the stretch that the basis was made for may be among its rows.
+        """
+        plan, states = basis.view.plans.final, []
+        groups = None
+        if len(basis.sources) == 1:
+            groups = self._follower.follow(connection, basis.view, *basis.sources)
+        if groups is not None:
+            plan, states = groups.final, [groups.readable(connection)]
+        else:
+            states = [
+                f"{s.leaf.name} AS (\n{merged_states(connection, s)}\n)" for s in basis.sources
+            ]
         joined = [_readable(connection, name, d) for name, d in basis.dimensions.items()]
         ctes = ",\n".join([*states, *joined])
-        return f"WITH {ctes}\nFROM (\n{basis.view.plans.final}\n)"
+        return f"WITH {ctes}\nFROM (\n{plan}\n)"
 
     def coverage(self, connection: duckdb.DuckDBPyConnection, view: View) -> tuple[Coverage, ...]:
         """What the view's answer would be made of; raises as `merged` does."""
@@ -206,10 +209,3 @@ def _waits(view: View, missing: Collection[str]) -> CoverageError:
         f"view {view.name} waits for {' and '.join(sorted(missing))}: not loaded",
         hint=f"{load} FOLDER`, then `playhead batch`." if files else BATCH,
     )
-
-
-def _joined_last(view: View) -> list[str]:
-    """Dimensions that the plan above the states reads."""
-    tree = sqlglot.parse_one(view.plans.final, dialect="duckdb")
-    named = {table.name for table in tree.find_all(exp.Table)}
-    return [name for name in view.plans.dimensions if name in named]

@@ -1,9 +1,10 @@
 """One reading session: every topic, dimension and view a relation by its name, as of now."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from difflib import get_close_matches
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
@@ -19,7 +20,9 @@ from playhead.eventlog import EventLog
 from playhead.lake import Lake
 from playhead.lake.tables import QUALITY_QUARANTINE, QUALITY_REPORT, dimension_name
 from playhead.serving.answers import Answers
+from playhead.serving.bounds import spans_asked
 from playhead.serving.coverage import Coverage
+from playhead.serving.history import KeptGroups
 from playhead.serving.merge import Merger
 from playhead.serving.names import relations_read
 from playhead.serving.sources import Span
@@ -45,6 +48,7 @@ class Session:
 
     Args:
         connection: a DuckDB session of its own; closed with this one.
+        cache: a folder for what can be computed again; None: nothing is kept.
     """
 
     def __init__(
@@ -54,10 +58,11 @@ class Session:
         state: StateStore,
         views: Mapping[str, View],
         connection: duckdb.DuckDBPyConnection,
+        cache: Path | None = None,
     ) -> None:
         self._lake, self._state, self._views = lake, state, views
         self._connection = connection
-        self._merger = Merger(lake, log, state)
+        self._merger = Merger(lake, log, state, KeptGroups(cache))
         self._topics = TopicReader(lake, log, state)
         self._answers = Answers()
 
@@ -85,8 +90,10 @@ class Session:
             CoverageError: a view that the query reads has no exact answer now.
         """
         with self._scope() as connection:
-            for name in sorted(relations_read(connection, sql)):
-                source = self._source(connection, name.lower())
+            names = sorted(relations_read(connection, sql))
+            spans = spans_asked(connection, sql, self._window_columns(names))
+            for name in names:
+                source = self._source(connection, name.lower(), spans.get(name))
                 connection.execute(f"CREATE OR REPLACE TEMP VIEW {quote(name)} AS {source}")
             return _run(connection, sql)
 
@@ -155,10 +162,18 @@ class Session:
             ctes = [f"{quote(n)} AS ({self._source(connection, n)})" for n in sorted(names)]
             return _run(connection, f"WITH {', '.join(ctes)}\nFROM (\n{view.plans.full}\n)")
 
-    def _source(self, connection: duckdb.DuckDBPyConnection, name: str) -> str:
-        """A relation as a query, as of now."""
+    def _window_columns(self, names: Iterable[str]) -> dict[str, str]:
+        """The column of each view of these that holds the start of its window, where it has one."""
+        views = {name: self._views[name.lower()] for name in names if name.lower() in self._views}
+        return {name: view.window.key for name, view in views.items() if view.window is not None}
+
+    def _source(
+        self, connection: duckdb.DuckDBPyConnection, name: str, within: Span | None = None
+    ) -> str:
+        """A relation as a query, as of now; windows of a view elsewhere may be left out."""
         if name in self._views:
-            return self._merger.sql(connection, self._merger.basis(connection, self._views[name]))
+            basis = self._merger.basis(connection, self._views[name], within=within)
+            return self._merger.sql(connection, basis)
         if name in TOPICS:
             return self._topics.sql(connection, name)
         if name in DIMENSIONS:

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from playhead.batch.buckets import bucket_of
 from playhead.lake import Snapshot
+from playhead.serving.singles import mark_singles, partial_of_marked, pays
 from playhead.speed.compact import plain
 from playhead.speed.records import Block
 from playhead.speed.windows import end_of
@@ -27,10 +28,35 @@ class Span:
         """Where the events of those windows lie."""
         return Span(self.start, end_of(self.end, window))
 
+    def covers(self, other: "Span") -> bool:
+        """Whether all of the other one lies in this one."""
+        return self.start <= other.start and other.end <= self.end
+
     @property
     def bounds_us(self) -> tuple[int, int]:
         """The first and the last microsecond since 1970."""
         return _us(self.start), _us(self.end) - 1
+
+
+@dataclass(frozen=True)
+class Source:
+    """What one leaf's states are made of at one moment.
+
+    Attributes:
+        name: the state's own.
+        batch: the batch layer's table; None: never built.
+        blocks: the speed layer's, of epochs that the batch layer does not cover.
+        within: windows elsewhere may be left out; None: all count.
+        since_block, newest: as `StateView` has them.
+    """
+
+    leaf: Leaf
+    name: str
+    batch: Snapshot | None
+    blocks: tuple[Block, ...]
+    within: Span | None
+    since_block: int
+    newest: int
 
 
 def _us(time: datetime) -> int:
@@ -38,35 +64,19 @@ def _us(time: datetime) -> int:
     return (past.days * 86_400 + past.seconds) * 1_000_000 + past.microseconds
 
 
-def merged_states(
-    connection: duckdb.DuckDBPyConnection,
-    leaf: Leaf,
-    name: str,
-    batch: Snapshot | None,
-    blocks: Sequence[Block],
-    within: Span | None,
-) -> str:
-    """SQL of a leaf's merged state, over relations that are made readable in the session.
-
-    Args:
-        name: a name of the state's own.
-        batch: the batch layer's table, if there is one.
-        blocks: the speed layer's, of epochs that the batch layer does not cover.
-        within: leave out windows that lie elsewhere; the leaf has a window then.
-    """
-    columns = ", ".join(
-        f"CAST({quote(c)} AS {leaf.types[c]}) AS {quote(c)}" for c in leaf.state_columns
-    )
+def merged_states(connection: duckdb.DuckDBPyConnection, source: Source) -> str:
+    """SQL of a leaf's merged state, over relations that are made readable in the session."""
+    leaf, name, blocks, within = source.leaf, source.name, source.blocks, source.within
+    columns = _columns(leaf)
     where = _window_filter(leaf, within)
-    states = [f"SELECT {columns} FROM {scan}{where}" for scan in _batch(leaf, batch, within)]
+    states = [f"SELECT {columns} FROM {scan}{where}" for scan in _batch(leaf, source.batch, within)]
     merged = [block.rows for block in blocks if block.kind == "states"]
     if merged:
         connection.register(f"{name}__states", pa.concat_tables(merged))
         states.append(f"SELECT {columns} FROM {quote(f'{name}__states')}{where}")
     events = [block.rows for block in blocks if block.kind == "events"]
     if events:
-        connection.register(f"{name}__events", _together(events))
-        partial = leaf.partial(source=_events_of(f"{name}__events", leaf, within))
+        partial = _partial(connection, leaf, f"{name}__events", _together(events), within)
         fresh = f"SELECT {columns} FROM (\n{partial}\n)"
         if not states:
             return fresh
@@ -76,6 +86,32 @@ def merged_states(
         states = [f"SELECT {', '.join(nulls)} WHERE FALSE"]
     connection.execute(f"CREATE OR REPLACE TEMP VIEW {quote(name)} AS {' UNION ALL '.join(states)}")
     return leaf.merge(source=name)
+
+
+def _partial(
+    connection: duckdb.DuckDBPyConnection,
+    leaf: Leaf,
+    name: str,
+    events: pa.Table,
+    within: Span | None,
+) -> str:
+    """SQL of the states of events, which are registered in the session."""
+    source = _events_of(name, leaf, within)
+    if pays(leaf, events.num_rows) and mark_singles(connection, leaf, name, events):
+        return partial_of_marked(leaf, source)
+    connection.register(name, events)
+    return leaf.partial(source=source)
+
+
+def state_rows(leaf: Leaf, batch: Snapshot) -> str:
+    """SQL of the rows of a batch layer's table; several of them may have one key."""
+    return f"SELECT {_columns(leaf)} FROM {batch.scan(columns=leaf.state_columns)}"
+
+
+def _columns(leaf: Leaf) -> str:
+    return ", ".join(
+        f"CAST({quote(c)} AS {leaf.types[c]}) AS {quote(c)}" for c in leaf.state_columns
+    )
 
 
 def _batch(leaf: Leaf, batch: Snapshot | None, within: Span | None) -> list[str]:
@@ -94,8 +130,13 @@ def _batch(leaf: Leaf, batch: Snapshot | None, within: Span | None) -> list[str]
 def _window_filter(leaf: Leaf, within: Span | None) -> str:
     if within is None or leaf.window is None:
         return ""
-    key = f"CAST({quote(leaf.window.key)} AS TIMESTAMP)"
-    return f" WHERE {key} >= TIMESTAMP '{within.start}' AND {key} < TIMESTAMP '{within.end}'"
+    return f" WHERE {in_span(leaf.window.key, within)}"
+
+
+def in_span(key: str, span: Span) -> str:
+    """SQL of the condition that a window key lies in a stretch of event time."""
+    start = f"CAST({quote(key)} AS TIMESTAMP)"
+    return f"{start} >= TIMESTAMP '{span.start}' AND {start} < TIMESTAMP '{span.end}'"
 
 
 def _events_of(relation: str, leaf: Leaf, within: Span | None) -> str:

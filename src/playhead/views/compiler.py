@@ -15,7 +15,7 @@ from sqlglot.optimizer.scope import Scope, build_scope, traverse_scope
 
 from playhead.errors import ViewError, ViewSyntaxError
 from playhead.views.binder import Binder, quote
-from playhead.views.functions import is_session_window, refuse
+from playhead.views.functions import is_session_window, is_window_function, refuse
 from playhead.views.grammar import check_grammar
 from playhead.views.kinds import FLOATS, check_kind, one_zero
 from playhead.views.leaf import Leaf, Window
@@ -26,6 +26,7 @@ from playhead.views.prepare import (
     expand_all,
     inline_windows,
     join_implied_dimensions,
+    own_nodes,
     spellings,
     unify,
 )
@@ -39,8 +40,9 @@ class Plans:
     """Everything derived from a view's text, as DuckDB SQL.
 
     `full` reads topics and dimensions by name; `final` reads each leaf's merged state under
-    the leaf's name, and dimensions by name. `columns` are (name, DuckDB type) of the answer;
-    `window` is the window of event time that one of them is.
+    the leaf's name, and `dimensions_above` by name. `columns` are (name, type) of the answer;
+    `window` is the window of event time that one of them is; `windows_apart` says that the rows
+    of one window depend on no other.
     """
 
     full: str
@@ -48,8 +50,10 @@ class Plans:
     leaves: tuple[Leaf, ...]
     columns: tuple[tuple[str, str], ...]
     dimensions: tuple[str, ...]
+    dimensions_above: tuple[str, ...]
     ordered: bool
     window: Window | None
+    windows_apart: bool
 
 
 def parse(sql: str) -> exp.Query:
@@ -151,12 +155,13 @@ class _Compilation:
         text = _text(skeleton, (leaf.name for leaf in leaves))
         full = _fill(text, {leaf.name: leaf.full() for leaf in leaves})
         final = _fill(text, {leaf.name: leaf.final() for leaf in leaves})
-        dimensions = {t for t in tables_read(skeleton) if t in self._relations}
-        dimensions |= {lookup.dimension for leaf in leaves for lookup in leaf.lookups}
+        above = tuple(sorted(t for t in tables_read(skeleton) if t in self._relations))
+        looked_up = {lookup.dimension for leaf in leaves for lookup in leaf.lookups}
         columns = tuple(self._binder.describe(full))
         _check_columns(columns)
-        window = _window_of(skeleton, leaves)
-        return Plans(full, final, leaves, columns, tuple(sorted(dimensions)), ordered, window)
+        window, apart = _window_of(skeleton, leaves)
+        read = tuple(sorted({*above, *looked_up}))
+        return Plans(full, final, leaves, columns, read, above, ordered, window, apart)
 
     def _qualify(self) -> None:
         read = [self._relations[name] for name in tables_read(self._tree)]
@@ -321,22 +326,52 @@ def _check_columns(columns: Iterable[tuple[str, str]]) -> None:
         check_kind(name, kind)
 
 
-def _window_of(skeleton: exp.Expr, leaves: tuple[Leaf, ...]) -> Window | None:
-    """The one leaf's window, if a column of its name carries it unchanged into the answer."""
+def _window_of(skeleton: exp.Expr, leaves: tuple[Leaf, ...]) -> tuple[Window | None, bool]:
+    """The one leaf's window, if a column of its name carries it unchanged into the answer.
+
+    And whether each window's rows depend on no other window: then the states of windows that
+    nobody asks for need not be read.
+    """
     window = leaves[0].window
     if len(leaves) > 1 or window is None:
-        return None
+        return None, False
+    apart = True
     scope: Scope | None = build_scope(skeleton)
     while scope is not None and isinstance(scope.expression, exp.Select):
         item = next((s for s in scope.expression.selects if s.alias_or_name == window.key), None)
         value = item.unalias() if item is not None else None
         if not isinstance(value, exp.Column) or value.name != window.key:
-            return None
+            return None, False
+        apart = apart and _keeps_apart(scope, value)
         source = scope.sources.get(value.table)
         if isinstance(source, exp.Table):
-            return window if source.name == leaves[0].name else None
+            found = source.name == leaves[0].name
+            return (window, apart) if found else (None, False)
         scope = source
-    return None
+    return None, False
+
+
+def _keeps_apart(scope: Scope, key: exp.Column) -> bool:
+    """Whether a SELECT makes its rows of each value of a key from rows of that value alone."""
+    select = scope.expression
+    others = [source for name, (_, source) in scope.selected_sources.items() if name != key.table]
+    if scope.subquery_scopes or not all(isinstance(source, exp.Table) for source in others):
+        return False
+    if any(select.args.get(part) for part in ("limit", "offset")):
+        return False
+    nodes = list(own_nodes(select))
+    windows = [node for node in nodes if isinstance(node, exp.Window)]
+    if not all(_among(key, w.args.get("partition_by") or []) for w in windows):
+        return False
+    group = select.args.get("group")
+    if group is not None:
+        return _among(key, group.expressions)
+    return all(is_window_function(node) for node in nodes if isinstance(node, exp.AggFunc))
+
+
+def _among(key: exp.Column, nodes: Iterable[exp.Expr]) -> bool:
+    columns = (node for node in nodes if isinstance(node, exp.Column))
+    return any((key.table, key.name) == (column.table, column.name) for column in columns)
 
 
 def quote_where_needed(tree: exp.Expr) -> None:

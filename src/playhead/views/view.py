@@ -164,6 +164,11 @@ class View:
         """The window of event time by which the view groups, if a column carries it unchanged."""
         return self.plans.window
 
+    @property
+    def windows_apart(self) -> bool:
+        """Whether the rows of one window depend on no other window."""
+        return self.plans.windows_apart
+
     @cached_property
     def hash(self) -> str:
         """Names the view's canonical text: another hash needs other states."""
