@@ -1,7 +1,7 @@
 """Freshness: from the start of an append until a merged query shows its events.
 
 A producer appends at a steady rate, 20 times a second; a speed layer runs in another process; a
-reader asks for the newest windows of a view again and again, and notes when the count of sessions
+reader asks for the newest windows of a view again and again, 10 ms after each answer, and notes when the count of sessions
 reached what had been appended. The answer is compared with the number of events that were sent
 before a figure is printed. `device_quality` has few groups, which compaction keeps small;
 `engagement_health` has a group for nearly every event, all of them in one window.
@@ -28,6 +28,7 @@ from playhead.assemble import Workspace
 from playhead.engines import connect
 
 PER_SECOND = 20
+PAUSE_S = 0.01
 USERS, MOVIES = 100_000, 1_000
 
 
@@ -94,6 +95,7 @@ def _watch(path: Path, view: str, start: datetime, total: int) -> list[tuple[flo
             answer = workspace.view(view, since=since).to_arrow()
             counted = pc.sum(answer.column("sessions")).as_py() or 0
             shown.append((time.perf_counter(), int(counted)))
+            time.sleep(PAUSE_S)
             if shown[-1][1] > total or time.perf_counter() > deadline:
                 raise SystemExit(f"{shown[-1][1]} sessions are counted, and {total} were sent")
     return shown

@@ -7,7 +7,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from playhead.speed.hashindex import HashIndex, Rows, hash_keys
+from playhead.speed.hashindex import Rows, ShardedIndex, hash_keys
+
+_ROOM = 1 << 22
+"""Rows that a column has room for at once: memory that is not written to is not taken."""
 
 
 class StateRows:
@@ -22,15 +25,11 @@ class StateRows:
 
     def __init__(self, keys: Sequence[str], values: Mapping[str, pa.DataType]) -> None:
         self._keys = tuple(keys)
-        self._index = HashIndex()
+        self._index = ShardedIndex()
         self._columns = {name: _Column(kind) for name, kind in values.items()}
 
     def __len__(self) -> int:
         return len(self._index)
-
-    @property
-    def nbytes(self) -> int:
-        return sum(column.nbytes for column in self._columns.values()) + self._index.nbytes
 
     def find(self, rows: pa.Table) -> tuple[Rows, "Hashed"]:
         """Where each row's key is held, or `MISSING`, shape (n,); and the keys' hashes."""
@@ -80,16 +79,12 @@ class _Column:
         self._values = np.zeros(0, np.dtype(f"V{width}"))
         self._known = np.zeros(0, np.bool_)
 
-    @property
-    def nbytes(self) -> int:
-        return self._values.nbytes + self._known.nbytes
-
     def extend(self, size: int) -> None:
         """Make room for rows 0 .. size - 1."""
         if size > len(self._values):
-            room = max(size, len(self._values) * 3 // 2) - len(self._values)
-            self._values = np.concatenate([self._values, np.zeros(room, self._values.dtype)])
-            self._known = np.concatenate([self._known, np.zeros(room, np.bool_)])
+            room = max(size, _ROOM, 2 * len(self._values))
+            self._values = _grown(self._values, room)
+            self._known = _grown(self._known, room)
 
     def put(self, places: Rows, values: pa.ChunkedArray) -> None:
         whole = values.cast(self._kind).combine_chunks()
@@ -110,6 +105,12 @@ class _Column:
         kind = pa.uint8() if pa.types.is_boolean(self._kind) else self._kind
         buffers = [known.buffers()[1], pa.py_buffer(raw)]
         return pa.Array.from_buffers(kind, len(places), buffers).cast(self._kind)
+
+
+def _grown(values: npt.NDArray[Any], size: int) -> npt.NDArray[Any]:
+    grown = np.zeros(size, values.dtype)
+    grown[: len(values)] = values
+    return grown
 
 
 def is_held(kind: pa.DataType) -> bool:

@@ -1,6 +1,6 @@
 """Rows found by the 128-bit hash of their key: open addressing over arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -17,18 +17,19 @@ _HALF = np.uint64(32)
 
 
 class HashIndex:
-    """The row of each hash: open addressing with linear probing, half full at most."""
+    """The row of each hash: open addressing with linear probing.
 
-    def __init__(self) -> None:
+    Args:
+        fullest: the share of slots that may be taken; then it grows to twice its size.
+    """
+
+    def __init__(self, fullest: float = 0.5) -> None:
+        self._fullest = fullest
         self._count = 0
         self._allot(1 << 4)
 
     def __len__(self) -> int:
         return self._count
-
-    @property
-    def nbytes(self) -> int:
-        return self._halves.nbytes + self._rows.nbytes
 
     def _allot(self, size: int) -> None:
         self._last = size - 1
@@ -44,10 +45,13 @@ class HashIndex:
             rows: what is found under them, 0 .. 2**31 - 1, shape (n,).
         """
         self._count += len(first)
-        if 2 * self._count > self._last:
+        size = self._last + 1
+        while self._count > self._fullest * size:
+            size *= 2
+        if size > self._last + 1:
             held = np.flatnonzero(self._rows != MISSING)
             halves, known = self._halves[held], self._rows[held].astype(np.int64)
-            self._allot(1 << int(2 * self._count).bit_length())
+            self._allot(size)
             self._place(halves[:, 0], halves[:, 1], known)
         self._place(first, second, rows)
 
@@ -84,6 +88,40 @@ class HashIndex:
         left = np.flatnonzero(other & (rows != MISSING))
         rows[other] = MISSING
         return rows, left
+
+
+class ShardedIndex:
+    """The same in parts, each of which grows at a time of its own: no single step is a long one."""
+
+    _SHARDS = 16
+
+    def __init__(self) -> None:
+        self._parts = [HashIndex(0.4 + 0.2 * n / self._SHARDS) for n in range(self._SHARDS)]
+
+    def __len__(self) -> int:
+        return sum(map(len, self._parts))
+
+    def add(self, first: Hashes, second: Hashes, rows: Rows) -> None:
+        """See `HashIndex.add`."""
+        for part, of in self._of_parts(first):
+            part.add(first[of], second[of], rows[of])
+
+    def find(self, first: Hashes, second: Hashes) -> Rows:
+        """See `HashIndex.find`."""
+        found = np.empty(len(first), np.int64)
+        for part, of in self._of_parts(first):
+            found[of] = part.find(first[of], second[of])
+        return found
+
+    def _of_parts(self, first: Hashes) -> Iterator[tuple[HashIndex, Rows]]:
+        """Each part, and which of the hashes are its."""
+        # The low bits choose the slot within a part.
+        numbers = (first >> np.uint64(60)).astype(np.uint8)
+        order = np.argsort(numbers, kind="stable")
+        bounds = np.searchsorted(numbers[order], np.arange(self._SHARDS + 1))
+        for part, low, high in zip(self._parts, bounds[:-1], bounds[1:], strict=True):
+            if high > low:
+                yield part, order[low:high]
 
 
 def hash_keys(columns: Sequence[pa.ChunkedArray]) -> tuple[Hashes, Hashes]:
