@@ -57,6 +57,18 @@ def insert(
     )
 
 
+def prune(db: sqlite3.Connection, state: str, epoch: int) -> int:
+    """Delete a state's blocks up to an epoch, and what every state has from the batch layer."""
+    gone = delete(db, "state = ? AND epoch <= ?", state, epoch)
+    db.execute("UPDATE states SET pruned_to = MAX(pruned_to, ?) WHERE state = ?", (epoch, state))
+    for table in ("ranges", "loads", "epochs"):
+        db.execute(
+            f"DELETE FROM {table} WHERE epoch <= (SELECT MIN(pruned_to) FROM states) "
+            "AND epoch < (SELECT MIN(epoch) FROM epochs WHERE status <> 'sealed')"
+        )
+    return gone
+
+
 def made_of(
     db: sqlite3.Connection, column: Literal["block", "body"], numbers: Sequence[int]
 ) -> dict[str, tuple[int, int]]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from playhead.errors import StateError
-from playhead.speed import blocktable
+from playhead.speed import blocktable, windowtable
 from playhead.speed.blocktable import Bodies
 from playhead.speed.records import (
     Active,
@@ -30,15 +30,10 @@ from playhead.speed.records import (
     Position,
     Progress,
     StateView,
-    Touched,
 )
 from playhead.speed.statefile import StateFile
 
 __all__ = ["MicroBatch", "Progress", "StateStore"]
-
-_ALERT_COLUMNS = (
-    "alert_id, revision, view, window_start, window_end, level, keys, detail, raised_at"
-)
 
 
 class StateStore:
@@ -206,21 +201,13 @@ class StateStore:
 
     def windows(self, view: str) -> list[tuple[datetime, str, int, int]]:
         """(start, "open" | "final" | "revised", revision, late events) of windows of note."""
-        rows = self._file.rows(
-            "SELECT window_start, status, revision, late FROM windows WHERE view = ? "
-            "ORDER BY window_start",
-            view,
-        )
-        return [(datetime.fromisoformat(start), *rest) for start, *rest in rows]
+        with self._file.reading() as db:
+            return windowtable.windows(db, view)
 
     def alerts(self, *, unpublished: bool = False) -> list[Alert]:
         """Alerts raised, oldest first."""
-        where = "WHERE published = 0" if unpublished else ""
-        rows = self._file.rows(
-            f"SELECT {_ALERT_COLUMNS} FROM alerts {where} "
-            "ORDER BY raised_at, window_start, alert_id, revision"
-        )
-        return [_alert(row) for row in rows]
+        with self._file.reading() as db:
+            return windowtable.alerts(db, unpublished=unpublished)
 
     # -- which states are kept -----------------------------------------------------------
 
@@ -281,7 +268,7 @@ class StateStore:
             )
             for topic, seen in batch.progress.items():
                 _add_progress(db, topic, seen)
-            _touch(db, batch.windows)
+            windowtable.touch(db, batch.windows)
 
     def begin(self, positions: Mapping[str, Mapping[int, int]]) -> None:
         """Note where new topics or partitions start in the open epoch."""
@@ -431,16 +418,7 @@ class StateStore:
         Epochs that every kept state has from the batch layer are forgotten.
         """
         with self._file.writing() as db:
-            gone = blocktable.delete(db, "state = ? AND epoch <= ?", state, epoch)
-            db.execute(
-                "UPDATE states SET pruned_to = MAX(pruned_to, ?) WHERE state = ?", (epoch, state)
-            )
-            for table in ("ranges", "loads", "epochs"):
-                db.execute(
-                    f"DELETE FROM {table} WHERE epoch <= (SELECT MIN(pruned_to) FROM states) "
-                    "AND epoch < (SELECT MIN(epoch) FROM epochs WHERE status <> 'sealed')"
-                )
-        return gone
+            return blocktable.prune(db, state, epoch)
 
     # -- windows and alerts --------------------------------------------------------------
 
@@ -448,37 +426,18 @@ class StateStore:
         self, view: str, before: datetime, *, limit: int = 1_000_000
     ) -> list[datetime]:
         """Windows of a view that start before `before` and are open or revised, oldest first."""
-        rows = self._file.rows(
-            "SELECT window_start FROM windows WHERE view = ? AND window_start < ? "
-            "AND status <> 'final' ORDER BY window_start LIMIT ?",
-            view,
-            before.isoformat(" "),
-            limit,
-        )
-        return [datetime.fromisoformat(start) for (start,) in rows]
+        with self._file.reading() as db:
+            return windowtable.unjudged(db, view, before, limit)
 
     def late(self, view: str, windows: Sequence[datetime]) -> dict[datetime, int]:
         """How many late events some windows of a view have got so far."""
-        rows = self._file.rows(
-            "SELECT window_start, late FROM windows WHERE view = ? "
-            "AND window_start IN (SELECT value FROM json_each(?))",
-            view,
-            json.dumps([_text(window) for window in windows]),
-        )
-        return {datetime.fromisoformat(start): late for start, late in rows}
+        with self._file.reading() as db:
+            return windowtable.late(db, view, windows)
 
     def raised(self, view: str, windows: Sequence[datetime]) -> dict[datetime, set[str]]:
         """Ids of the alerts that were raised before in some windows, by window."""
-        rows = self._file.rows(
-            "SELECT DISTINCT window_start, alert_id FROM alerts WHERE view = ? "
-            "AND window_start IN (SELECT value FROM json_each(?))",
-            view,
-            json.dumps([_text(window) for window in windows]),
-        )
-        found: dict[datetime, set[str]] = {}
-        for start, alert_id in rows:
-            found.setdefault(datetime.fromisoformat(start), set()).add(alert_id)
-        return found
+        with self._file.reading() as db:
+            return windowtable.raised(db, view, windows)
 
     def raise_alerts(
         self,
@@ -494,33 +453,15 @@ class StateStore:
             late: how many late events the windows had when they were judged: one that has got
                 more is not final; None: they got none.
         """
-        new = []
         with self._owned() as db:
-            for alert in alerts:
-                last = db.execute(
-                    "SELECT revision, level, detail FROM alerts WHERE alert_id = ? "
-                    "ORDER BY revision DESC LIMIT 1",
-                    (alert.alert_id,),
-                ).fetchone()
-                if last is None or (last[1], last[2]) != (alert.level, alert.detail):
-                    new.append(_insert_alert(db, alert, 0 if last is None else last[0] + 1))
-            db.executemany(
-                "UPDATE windows SET revision = revision + (status = 'revised'), status = 'final' "
-                "WHERE view = ? AND window_start = ? AND late = COALESCE(?, late)",
-                [(view, start.isoformat(" "), (late or {}).get(start)) for start in windows],
-            )
-            db.execute(
-                "DELETE FROM windows WHERE view = ? AND status = 'final' AND revision = 0", (view,)
-            )
+            new = windowtable.insert_changed(db, alerts)
+            windowtable.finish(db, view, windows, late or {})
         return new
 
     def published(self, alerts: Sequence[Alert], offsets: Mapping[int, int]) -> None:
         """Note that alerts are in the event log, which now ends at `offsets`."""
         with self._owned() as db:
-            db.executemany(
-                "UPDATE alerts SET published = 1 WHERE alert_id = ? AND revision = ?",
-                [(a.alert_id, a.revision) for a in alerts],
-            )
+            windowtable.note_published(db, alerts)
             _put(db, "alerts_published_to", json.dumps(offsets))
 
     def published_to(self) -> dict[int, int]:
@@ -548,34 +489,6 @@ def _add_progress(db: sqlite3.Connection, topic: str, seen: Progress) -> None:
         "late = late + excluded.late",
         (topic, _text(seen.max_event_time), seen.events, seen.duplicates, seen.late),
     )
-
-
-def _touch(db: sqlite3.Connection, windows: Sequence[Touched]) -> None:
-    db.executemany(
-        "INSERT INTO windows VALUES (?, ?, ?, 0, ?) "
-        "ON CONFLICT (view, window_start) DO UPDATE SET late = late + excluded.late, "
-        "status = CASE WHEN status = 'open' AND excluded.late = 0 THEN 'open' ELSE 'revised' END",
-        [
-            (w.view, w.start.isoformat(" "), "revised" if w.late else "open", w.late)
-            for w in windows
-        ],
-    )
-
-
-def _insert_alert(db: sqlite3.Connection, alert: Alert, revision: int) -> Alert:
-    new = Alert(**{**vars(alert), "revision": revision})
-    db.execute(
-        f"INSERT INTO alerts ({_ALERT_COLUMNS}, published) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
-        tuple(_text(v) if isinstance(v, datetime) else v for v in vars(new).values()),
-    )
-    return new
-
-
-def _alert(row: Sequence[str]) -> Alert:
-    alert_id, revision, view, start, end, level, keys, detail, raised_at = row
-    times = (datetime.fromisoformat(text) for text in (start, end, raised_at))
-    start_time, end_time, raised = times
-    return Alert(alert_id, int(revision), view, start_time, end_time, level, keys, detail, raised)
 
 
 def _now() -> str:
