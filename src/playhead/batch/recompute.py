@@ -39,7 +39,7 @@ DIMENSIONS = "playhead.dimensions"
 VERSION = "playhead.version"
 NAMESPACE = "state"
 
-_SMALL_FILE_BYTES = 8 << 20
+_SMALL_FILE_BYTES = 1 << 20
 _SMALL_FILES = 16
 
 
