@@ -3,8 +3,8 @@
 A producer appends at a steady rate, 20 times a second; a speed layer runs in another process; a
 reader asks for the newest windows of a view again and again, 10 ms after each answer, and notes
 when the count of sessions reached what had been appended. The answer is compared with the number
-of events that were sent before a figure is printed. `device_quality` has few groups, which compaction keeps small;
-`engagement_health` has a group for nearly every event, all of them in one window.
+of events that were sent before a figure is printed. `device_quality` has few groups;
+`engagement_health` has one for nearly every event below the windows, all of them in one window.
 """
 
 import argparse
