@@ -96,18 +96,24 @@ class _StderrHandler(logging.Handler):
 
 
 def configure_logging() -> None:
-    """Show warnings of every library on stderr."""
+    """Show warnings of every library on stderr, and no more, whatever an earlier command asked."""
     root = logging.getLogger()
     if not any(isinstance(handler, _StderrHandler) for handler in root.handlers):
-        root.addHandler(_StderrHandler(logging.WARNING))
+        root.addHandler(_StderrHandler())
+    _show_from(logging.WARNING)
+    logging.getLogger("playhead").setLevel(logging.NOTSET)
 
 
 def show_details() -> None:
     """Show what Playhead itself logs as details, too."""
     logging.getLogger("playhead").setLevel(logging.DEBUG)
+    _show_from(logging.DEBUG)
+
+
+def _show_from(level: int) -> None:
     for handler in logging.getLogger().handlers:
         if isinstance(handler, _StderrHandler):
-            handler.setLevel(logging.DEBUG)
+            handler.setLevel(level)
 
 
 # -- progress ----------------------------------------------------------------------------
