@@ -14,6 +14,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from playhead.batch.sqltext import literal
 from playhead.errors import StateError
 from playhead.serving.sources import Source, merged_states, state_rows
 from playhead.speed.blocks import decode, encode
@@ -129,13 +130,15 @@ class History:
     def _near(self, rows: pa.Table, key: str) -> str:
         """SQL of a range that holds a key of all rows, by which files can be left out."""
         column = rows.column(key)
-        kind = self._source.leaf.types[key]
-        if not len(column) or column.null_count or pa.types.is_floating(column.type):
+        if not len(column) or column.null_count or not _has_exact_text(column.type):
             return "true"
         ends = pc.min_max(column).as_py()
-        low, high = (f"CAST('{_escaped(ends[end])}' AS {kind})" for end in ("min", "max"))
+        kind = self._source.leaf.types[key]
+        low, high = (f"CAST({literal(str(ends[end]))} AS {kind})" for end in ("min", "max"))
         return f"{quote(key)} BETWEEN {low} AND {high}"
 
 
-def _escaped(value: object) -> str:
-    return str(value).replace("'", "''")
+def _has_exact_text(kind: pa.DataType) -> bool:
+    """Whether values of a type are written the same by Python as DuckDB reads them."""
+    plain = (pa.types.is_integer, pa.types.is_decimal, pa.types.is_string, pa.types.is_date)
+    return kind == pa.timestamp("us") or any(is_plain(kind) for is_plain in plain)
