@@ -28,6 +28,16 @@ _FULL_TEXTS = tuple(os.strerror(number) for number in _FULL_NUMBERS)
 _FAILS_TEXTS = (os.strerror(errno.EIO), "disk I/O error")
 
 
+class Connection(sqlite3.Connection):
+    """A connection whose errors are SQLite's, whatever bytes a damaged file puts into them."""
+
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        try:
+            return super().execute(sql, parameters)
+        except UnicodeDecodeError as error:
+            raise sqlite3.DatabaseError(f"its text is malformed ({error})") from error
+
+
 def connect(path: Path, *, timeout_s: float, **options: Any) -> sqlite3.Connection:
     """A connection to a SQLite file, for reading only where nothing can be written.
 
@@ -41,7 +51,7 @@ def connect(path: Path, *, timeout_s: float, **options: Any) -> sqlite3.Connecti
     """
     uri = reading_uri(path)
     connection: sqlite3.Connection = sqlite3.connect(
-        uri or path, timeout=timeout_s, uri=uri is not None, **options
+        uri or path, timeout=timeout_s, uri=uri is not None, factory=Connection, **options
     )
     return connection
 

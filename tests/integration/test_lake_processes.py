@@ -5,8 +5,10 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -114,6 +116,18 @@ def first_line(process: subprocess.Popen[str]) -> str:
 
 def data_files(root: Path) -> set[str]:
     return {str(path) for path in (root / "warehouse").rglob("*.parquet")}
+
+
+def test_whoever_opens_a_new_lake_finds_all_of_its_catalog(tmp_path: Path) -> None:
+    def opened(root: Path) -> None:
+        together.wait()
+        Lake(root).close()
+
+    together = threading.Barrier(6)
+    with ThreadPoolExecutor(together.parties) as threads:
+        for i in range(40):
+            list(threads.map(opened, [tmp_path / str(i)] * together.parties))
+            Lake(tmp_path / str(i)).close()
 
 
 def test_processes_append_to_one_table_at_once(

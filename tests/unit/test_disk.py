@@ -92,3 +92,15 @@ def test_changes_without_their_index_are_refused(file: Path) -> None:
             rows(copy)
         assert str(copy) in caught.value.message
         assert caught.value.hint == disk.UNRECOVERED
+
+
+def test_damaged_definitions_are_an_error_of_sqlite(file: Path) -> None:
+    with closing(sqlite3.connect(file)) as db:
+        db.execute("PRAGMA writable_schema = ON")
+        db.execute("UPDATE sqlite_master SET name = CAST(x'74F400' AS TEXT), sql = 'CREATE'")
+        db.commit()
+    with (
+        closing(disk.connect(file, timeout_s=1)) as db,
+        pytest.raises(sqlite3.DatabaseError, match="malformed"),
+    ):
+        db.execute("SELECT count(*) FROM sqlite_master").fetchall()

@@ -94,6 +94,20 @@ def test_a_damaged_footer_is_told(lake: Lake) -> None:
     assert "footer" in found
 
 
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [("os.abort()", "SIGABRT"), ("os.kill(os.getpid(), 11)", "SIGSEGV"), ("1 / 0", "division")],
+)
+def test_a_file_that_ends_its_reader_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, told: str
+) -> None:
+    reader = tmp_path / "reader.py"
+    reader.write_text(f"import os\n{end}")
+    monkeypatch.setattr("playhead.lake.damage.__file__", str(reader))
+    (found,) = parquet_damage("any.parquet")
+    assert told in found
+
+
 def test_a_file_of_another_program_is_checked_by_size(tmp_path: Path) -> None:
     path = tmp_path / "00000-0-spark.parquet"
     path.write_bytes(b"12345")

@@ -209,6 +209,7 @@ class LogInspector:
             uri=True,
             timeout=_TIMEOUT_S,
             isolation_level=None,
+            factory=disk.Connection,
         )
 
     @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import cast
 
 import sqlalchemy as sa
-from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
+from pyiceberg.catalog.sql import IcebergTables, SqlCatalog, SqlCatalogBaseTable
 from pyiceberg.exceptions import (
     CommitFailedException,
     NamespaceAlreadyExistsError,
@@ -22,7 +22,9 @@ from pyiceberg.io import PY_IO_IMPL
 from pyiceberg.table import CommitTableResponse, Table
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.update import TableRequirement, TableUpdate
-from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
+from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
+from sqlalchemy.exc import DatabaseError, IntegrityError
+from sqlalchemy.schema import CreateTable
 
 from playhead import disk, mirror
 from playhead.errors import LakeConflictError, LakeError, WorkspaceError
@@ -63,16 +65,17 @@ class Catalog(SqlCatalog):
         with self.explained():
             if disk.reading_uri(self.path) is None:
                 _use_write_ahead_log(self.path)
+            self._make_tables()
             super().__init__(
                 CATALOG_NAME,
                 uri=_address(self.path),
                 warehouse=str(self.warehouse),
+                init_catalog_tables="false",
                 **{
                     PY_IO_IMPL: f"{LocalIO.__module__}.{LocalIO.__name__}",
                     CATALOG: str(self.path),
                 },
             )
-            self._mirror()
         self._watch = _Watch(self.path)
         if wrong := self.damage():
             raise LakeError(f"the catalog {self.path} is damaged: {'; '.join(wrong)}", hint=BACKUP)
@@ -84,32 +87,52 @@ class Catalog(SqlCatalog):
 
     def _check_presence(self) -> None:
         """Refuse to take tables without their catalog for a new, empty lake."""
-        if self.path.exists() and self.path.stat().st_size:
+        if self._is_there():
             return
         found = next(self.warehouse.glob("*/*/metadata/*.metadata.json"), None)
-        if found is not None:
+        # Another process may have made the catalog, and then the table, in the meantime.
+        if found is not None and not self._is_there():
             what = "is empty" if self.path.exists() else "is missing"
             raise LakeError(
                 f"the catalog {self.path} {what}, but the lake has tables, such as {found}",
                 hint=BACKUP,
             )
 
-    def _mirror(self) -> None:
-        """Give the catalog's tables copies, and checksums a place; both may be there."""
+    def _is_there(self) -> bool:
+        return self.path.exists() and self.path.stat().st_size > 0
+
+    def _make_tables(self) -> None:
+        """The catalog's tables, their copies and a place for checksums, all at once or none.
+
+        Other processes may be opening the same new lake: none may see half of the tables.
+        """
         with closing(disk.connect(self.path, timeout_s=BUSY_TIMEOUT_S)) as connection:
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version > FORMAT:
-                raise WorkspaceError(
-                    f"{self.path} has format {version}, and this Playhead knows {FORMAT}",
-                    hint="Use the newer Playhead that wrote it.",
-                )
-            if version < FORMAT:
-                connection.execute("BEGIN IMMEDIATE")
+            if self._format(connection) == FORMAT:
+                return
+            connection.execute("BEGIN IMMEDIATE")
+            if self._format(connection) < FORMAT:
+                for table in SqlCatalogBaseTable.metadata.sorted_tables:
+                    creation = CreateTable(table, if_not_exists=True)
+                    connection.execute(str(creation.compile(dialect=sqlite_dialect())))
                 self.checksums.create(connection)
                 mirror.create(connection, without=("checksums",))
                 mirror.stamp(connection)
                 connection.execute(f"PRAGMA user_version = {FORMAT}")
-                connection.commit()
+            connection.commit()
+
+    def _format(self, connection: sqlite3.Connection) -> int:
+        """The version of the file's tables, 0 for a new file.
+
+        Raises:
+            WorkspaceError: a newer Playhead wrote it.
+        """
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if version > FORMAT:
+            raise WorkspaceError(
+                f"{self.path} has format {version}, and this Playhead knows {FORMAT}",
+                hint="Use the newer Playhead that wrote it.",
+            )
+        return int(version)
 
     def damage(self) -> list[str]:
         """What is wrong with the catalog's rows, in words; empty if they are sound."""
@@ -125,14 +148,6 @@ class Catalog(SqlCatalog):
             if lost or not mirror.is_stamped(connection):
                 return [f"table {name} is missing" for name in lost] or ["its definitions"]
             return mirror.differences(connection)
-
-    def create_tables(self) -> None:
-        """The catalog's own two tables; another process may be creating them too."""
-        try:
-            super().create_tables()
-        except OperationalError as error:
-            if "already exists" not in str(error):
-                raise
 
     def ensure_namespace(self, namespace: str) -> None:
         """Create a namespace if it does not exist."""

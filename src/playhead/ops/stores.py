@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import timedelta
 
+from playhead import disk
 from playhead.errors import PlayheadError
 from playhead.eventlog.inspect import Hole, LogInspector
 from playhead.lake.checksums import named_crc32
@@ -165,7 +166,7 @@ def _unpublished(scope: Scope) -> int:
 def _integrity(path: str) -> list[str]:
     """What SQLite itself finds wrong with a file."""
     try:
-        with closing(sqlite3.connect(path, timeout=30)) as db:
+        with closing(sqlite3.connect(path, timeout=30, factory=disk.Connection)) as db:
             rows = db.execute("PRAGMA integrity_check(20)").fetchall()
     except sqlite3.Error as error:
         return [str(error)]
