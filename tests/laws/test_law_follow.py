@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from typing import cast
+from unittest.mock import patch
 
 import pyarrow as pa
 from hypothesis import assume, given
@@ -12,6 +13,7 @@ from law_grammar import Grammar
 
 from playhead.engines import DuckDBEngine, connect
 from playhead.lake import Snapshot
+from playhead.serving import follow
 from playhead.serving.follow import Follower
 from playhead.serving.history import KeptGroups
 from playhead.serving.sources import Source
@@ -90,7 +92,8 @@ def test_what_is_followed_is_what_recomputation_gives(
         Follower(KeptGroups(None)),
     )
     followed, held, batch = 0, [], None
-    with connect() as connection:
+    at_once = data.choice([1, 5, 1 << 22])
+    with connect() as connection, patch.object(follow, "_ROWS_AT_ONCE", at_once):
         for name, table in DIMENSIONS.items():
             connection.register(name, table)
         if data.random() < 0.5:

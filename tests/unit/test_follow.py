@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from playhead.engines import connect
-from playhead.serving import follow
-from playhead.serving.follow import Follower
+from playhead.serving import follow, staterows
+from playhead.serving.follow import MOST_BYTES, Follower
 from playhead.serving.history import KeptGroups
 from playhead.serving.sources import Source, Span, merged_states
 from playhead.speed.records import Block
@@ -47,11 +47,20 @@ def connection() -> Iterator[duckdb.DuckDBPyConnection]:
         yield opened
 
 
+@pytest.fixture
+def large_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of a megabyte each, as far as anyone counts."""
+    monkeypatch.setattr(staterows, "LEAST_ROW_BYTES", 1_000_000)
+
+
 class Asker:
     """Asks one follower again and again."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, of: View) -> None:
-        self.follower, self._connection, self._view = Follower(KeptGroups(None)), connection, of
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, of: View, most_bytes: int = MOST_BYTES
+    ) -> None:
+        self.follower = Follower(KeptGroups(None), most_bytes)
+        self._connection, self._view = connection, of
 
     def __call__(
         self, *blocks: Block, within: Span | None = None, since_block: int = 0
@@ -199,10 +208,10 @@ def test_windows_that_are_asked_for(connection: duckdb.DuckDBPyConnection) -> No
 
 
 def test_a_state_that_is_too_large_is_left_alone(
-    connection: duckdb.DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch
+    connection: duckdb.DuckDBPyConnection, large_rows: None
 ) -> None:
-    monkeypatch.setattr(follow, "MOST_ROWS", 2)
-    ask = Asker(connection, view("SELECT k, COUNT(u) AS users FROM a GROUP BY k"))
+    counted = view("SELECT k, COUNT(u) AS users FROM a GROUP BY k")
+    ask = Asker(connection, counted, most_bytes=3_000_000)
     one, two = block(1, ("x", "u1", 1), ("x", "u2", 1)), block(2, ("x", "u3", 1))
     ask(one)
     assert ask(one) == [("x", 2)]
@@ -210,10 +219,9 @@ def test_a_state_that_is_too_large_is_left_alone(
 
 
 def test_the_views_asked_for_last_are_kept(
-    connection: duckdb.DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch
+    connection: duckdb.DuckDBPyConnection, large_rows: None
 ) -> None:
-    monkeypatch.setattr(follow, "_ALL_ROWS", 3)
-    follower = Follower(KeptGroups(None))
+    follower = Follower(KeptGroups(None), most_bytes=3_000_000)
     counted = view("SELECT k, COUNT(u) AS users FROM a GROUP BY k")
     one = block(1, ("x", "u1", 1), ("x", "u2", 1))
     for name in ("first", "second"):

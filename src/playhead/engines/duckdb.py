@@ -51,6 +51,13 @@ def connect(
     return connection
 
 
+def memory_limit(connection: duckdb.DuckDBPyConnection) -> int:
+    """The bytes that a session may take, to about a hundredth."""
+    sql = "SELECT parse_formatted_bytes(current_setting('memory_limit'))"
+    (limit,) = connection.execute(sql).fetchall()[0]
+    return int(limit)
+
+
 def _spill_folder(temp_dir: Path) -> Path:
     """A new name in `temp_dir`; what killed sessions left there more than a day ago is deleted.
 

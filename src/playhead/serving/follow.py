@@ -16,18 +16,18 @@ import pyarrow as pa
 
 from playhead.serving.history import History, KeptGroups, has_history
 from playhead.serving.sources import Source, Span, in_span, merged_states
-from playhead.serving.staterows import Hashed, StateRows, is_held
+from playhead.serving.staterows import LEAST_ROW_BYTES, Hashed, StateRows, is_held
 from playhead.speed.hashindex import HashIndex, Rows
 from playhead.views import View
 from playhead.views.above import Above, derive
 from playhead.views.binder import quote
 from playhead.views.leaf import Leaf
 
-MOST_ROWS = 4_000_000
-"""A state with more rows is computed anew for each answer."""
+MOST_BYTES = 1 << 30
+"""What all views that are followed may hold; a state that is larger is merged for each answer."""
 
-_ALL_ROWS = 2 * MOST_ROWS
-_ROLLED = 4
+_ROWS_AT_ONCE = 1 << 22
+_ROLLED, _FEW_ROWS = 4, 1_000_000
 _GROUPS, _GONE, _COME, _PLACE = "follow__groups", "follow__gone", "follow__come", "follow__place"
 
 
@@ -65,12 +65,16 @@ class _Followed:
         asked: what it is begun for.
         source: what it is made of to begin with.
         kept: groups of the batch layer's states.
+        most_bytes: what it may hold.
     """
 
-    def __init__(self, above: Above, asked: "_Asked", source: Source, kept: KeptGroups) -> None:
+    def __init__(
+        self, above: Above, asked: "_Asked", source: Source, kept: KeptGroups, most_bytes: int
+    ) -> None:
         self._above, self._leaf = above, source.leaf
         # Rows of the history are read where they are touched, if all of it counts.
         self._history = History(source, above, kept) if has_history(source) else None
+        self._most_bytes = most_bytes
         self.asked = asked
         self.newest = 0
         self._began_with = 0
@@ -80,9 +84,15 @@ class _Followed:
     def __len__(self) -> int:
         return 0 if self._rows is None else len(self._rows)
 
+    @property
+    def nbytes(self) -> int:
+        """About what it holds in memory."""
+        rows = 0 if self._rows is None else self._rows.nbytes
+        return rows + (0 if self._groups is None else self._groups.nbytes)
+
     def is_of_use(self, asked: "_Asked") -> bool:
         """Whether it does not hold too much of what is not asked any more."""
-        much = max(_ROLLED * self._began_with, MOST_ROWS // _ROLLED)
+        much = max(_ROLLED * self._began_with, _FEW_ROWS)
         return asked.within == self.asked.within or len(self) <= much
 
     def reaches(self, source: Source) -> bool:
@@ -96,13 +106,16 @@ class _Followed:
             begins = self._rows is None and self._history is None
             batch = source.batch if begins else None
             part = replace(source, batch=batch, blocks=new, within=self.asked.within)
-            sql = f"FROM ({merged_states(connection, part)}) LIMIT {MOST_ROWS + 1}"
+            most = self._most_bytes // LEAST_ROW_BYTES
+            sql = f"FROM ({merged_states(connection, part)}) LIMIT {most + 1}"
             fresh = connection.execute(sql).to_arrow_table()
-            if len(self) + fresh.num_rows > MOST_ROWS:
-                return False
             if self._rows is None and not self._begin(connection, fresh):
                 return False
-            self._take(connection, fresh)
+            assert self._rows is not None  # noqa: S101 - it has begun
+            if self._rows.nbytes_with(fresh.num_rows) > self._most_bytes:
+                return False
+            for start in range(0, max(fresh.num_rows, 1), _ROWS_AT_ONCE):
+                self._take(connection, fresh.slice(start, _ROWS_AT_ONCE))
         self.newest = source.newest
         return True
 
@@ -112,11 +125,14 @@ class _Followed:
         nested = any(pa.types.is_nested(fresh.schema.field(key).type) for key in keys)
         if nested or not all(is_held(kind) for kind in values.values()):
             return False
+        rows = StateRows(keys, values)
+        if rows.nbytes_with(fresh.num_rows) > self._most_bytes:
+            return False
         if self._history is not None:
             self._groups = self._history.groups(connection)
             if self._groups is None:
                 return False
-        self._rows = StateRows(keys, values)
+        self._rows = rows
         self._began_with = fresh.num_rows
         return True
 
@@ -216,10 +232,12 @@ class Follower:
 
     Args:
         kept: groups of the batch layer's states.
+        most_bytes: what all of them may hold in memory.
     """
 
-    def __init__(self, kept: KeptGroups) -> None:
+    def __init__(self, kept: KeptGroups, most_bytes: int = MOST_BYTES) -> None:
         self._kept = kept
+        self._most_bytes = most_bytes
         self._turns: dict[str, threading.Lock] = defaultdict(threading.Lock)
         self._above: dict[str, Above | None] = {}
         self._asked: dict[str, _Asked] = {}
@@ -256,7 +274,7 @@ class Follower:
             else:
                 goes_on = False
             if followed is None or not goes_on:
-                followed = _Followed(above, asked, source, self._kept)
+                followed = _Followed(above, asked, source, self._kept, self._most_bytes)
             if not followed.advance(connection, source):
                 self._refused[view.name] = asked
                 return None
@@ -275,7 +293,7 @@ class Follower:
         """Keep it, in the place of those that were asked for the longest time ago."""
         self._followed[view] = followed
         others = [name for name in self._followed if name != view]
-        while others and sum(map(len, list(self._followed.values()))) > _ALL_ROWS:
+        while others and sum(f.nbytes for f in list(self._followed.values())) > self._most_bytes:
             self._followed.pop(others.pop(0), None)
 
     def _derived(self, view: View) -> Above | None:

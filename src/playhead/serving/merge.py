@@ -14,7 +14,6 @@ from playhead.lake import Lake, Snapshot
 from playhead.lake.tables import dimension_name, raw_name
 from playhead.serving.coverage import BATCH, Coverage, InLake, check_coverage
 from playhead.serving.follow import Follower
-from playhead.serving.history import KeptGroups
 from playhead.serving.overlap import OverlapCounter
 from playhead.serving.sources import Source, Span, merged_states
 from playhead.speed.dimensions import dimension_versions
@@ -69,14 +68,14 @@ class Merger:
     layer are read from Parquet, so that predicates on keys and windows reach both.
 
     Args:
-        kept: groups of the batch layer's states.
+        follower: keeps the views that are asked for again and again.
     """
 
-    def __init__(self, lake: Lake, log: EventLog, state: StateStore, kept: KeptGroups) -> None:
+    def __init__(self, lake: Lake, log: EventLog, state: StateStore, follower: Follower) -> None:
         self._lake = lake
         self._state = state
         self._overlaps = OverlapCounter(lake, log, state)
-        self._follower = Follower(kept)
+        self._follower = follower
 
     def basis(
         self, connection: duckdb.DuckDBPyConnection, view: View, *, within: Span | None = None

@@ -15,6 +15,7 @@ from playhead.batch.ingest import QUARANTINE_SCHEMA
 from playhead.batch.quality import REPORT_SCHEMA
 from playhead.contracts import DIMENSIONS as CONTRACTS
 from playhead.contracts import TOPICS
+from playhead.engines.duckdb import memory_limit
 from playhead.errors import QueryError, UnknownViewError
 from playhead.eventlog import EventLog
 from playhead.lake import Lake
@@ -22,6 +23,7 @@ from playhead.lake.tables import QUALITY_QUARANTINE, QUALITY_REPORT, dimension_n
 from playhead.serving.answers import Answers
 from playhead.serving.bounds import spans_asked
 from playhead.serving.coverage import Coverage
+from playhead.serving.follow import Follower
 from playhead.serving.history import KeptGroups
 from playhead.serving.merge import Merger
 from playhead.serving.names import relations_read
@@ -39,6 +41,8 @@ SYSTEM_TABLES = {
 }
 ALERTS = "alerts"
 DIMENSIONS = ("users", "movies", "pair_ratings")
+_FOLLOWED_SHARE = 4
+"""Beside DuckDB's memory, views that are followed may take one part in so many of its limit."""
 
 
 class Session:
@@ -62,7 +66,8 @@ class Session:
     ) -> None:
         self._lake, self._state, self._views = lake, state, views
         self._connection = connection
-        self._merger = Merger(lake, log, state, KeptGroups(cache))
+        follower = Follower(KeptGroups(cache), memory_limit(connection) // _FOLLOWED_SHARE)
+        self._merger = Merger(lake, log, state, follower)
         self._topics = TopicReader(lake, log, state)
         self._answers = Answers()
 

@@ -13,6 +13,10 @@ _ROOM = 1 << 22
 """Rows that a column has room for at once: memory that is not written to is not taken."""
 
 
+LEAST_ROW_BYTES = 56
+"""What finding a row by its key takes: 20 bytes of a slot, of which a third or so are free."""
+
+
 class StateRows:
     """The values of a merged state's rows by key, as they are now.
 
@@ -27,9 +31,19 @@ class StateRows:
         self._keys = tuple(keys)
         self._index = ShardedIndex()
         self._columns = {name: _Column(kind) for name, kind in values.items()}
+        self._row_bytes = LEAST_ROW_BYTES + sum(c.row_bytes for c in self._columns.values())
 
     def __len__(self) -> int:
         return len(self._index)
+
+    @property
+    def nbytes(self) -> int:
+        """About what they take in memory."""
+        return self.nbytes_with(0)
+
+    def nbytes_with(self, more: int) -> int:
+        """About what they and as many new rows would take."""
+        return (len(self) + more) * self._row_bytes
 
     def find(self, rows: pa.Table) -> tuple[Rows, "Hashed"]:
         """Where each row's key is held, or `MISSING`, shape (n,); and the keys' hashes."""
@@ -78,6 +92,10 @@ class _Column:
         width = 1 if pa.types.is_boolean(kind) else kind.bit_width // 8
         self._values = np.zeros(0, np.dtype(f"V{width}"))
         self._known = np.zeros(0, np.bool_)
+
+    @property
+    def row_bytes(self) -> int:
+        return self._values.itemsize + self._known.itemsize
 
     def extend(self, size: int) -> None:
         """Make room for rows 0 .. size - 1."""
