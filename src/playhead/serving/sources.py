@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from playhead.batch.buckets import bucket_of
 from playhead.lake import Snapshot
@@ -15,6 +16,8 @@ from playhead.speed.records import Block
 from playhead.speed.windows import end_of
 from playhead.views.binder import quote
 from playhead.views.leaf import Leaf, Window
+
+_TIME = pa.timestamp("us")
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,8 @@ def merged_states(connection: duckdb.DuckDBPyConnection, source: Source) -> str:
         states.append(f"SELECT {columns} FROM {quote(f'{name}__states')}{where}")
     events = [block.rows for block in blocks if block.kind == "events"]
     if events:
-        partial = _partial(connection, leaf, f"{name}__events", _together(events), within)
+        asked = [_events_in(table, leaf, within) for table in events]
+        partial = _partial(connection, leaf, f"{name}__events", _together(asked))
         fresh = f"SELECT {columns} FROM (\n{partial}\n)"
         if not states:
             return fresh
@@ -88,19 +92,12 @@ def merged_states(connection: duckdb.DuckDBPyConnection, source: Source) -> str:
     return leaf.merge(source=name)
 
 
-def _partial(
-    connection: duckdb.DuckDBPyConnection,
-    leaf: Leaf,
-    name: str,
-    events: pa.Table,
-    within: Span | None,
-) -> str:
+def _partial(connection: duckdb.DuckDBPyConnection, leaf: Leaf, name: str, events: pa.Table) -> str:
     """SQL of the states of events, which are registered in the session."""
-    source = _events_of(name, leaf, within)
     if pays(leaf, events.num_rows) and mark_singles(connection, leaf, name, events):
-        return partial_of_marked(leaf, source)
+        return partial_of_marked(leaf, quote(name))
     connection.register(name, events)
-    return leaf.partial(source=source)
+    return leaf.partial(source=quote(name))
 
 
 def state_rows(leaf: Leaf, batch: Snapshot) -> str:
@@ -139,14 +136,17 @@ def in_span(key: str, span: Span) -> str:
     return f"{start} >= TIMESTAMP '{span.start}' AND {start} < TIMESTAMP '{span.end}'"
 
 
-def _events_of(relation: str, leaf: Leaf, within: Span | None) -> str:
+def _events_in(events: pa.Table, leaf: Leaf, within: Span | None) -> pa.Table:
+    """Those of some events whose windows are asked for."""
     if within is None or leaf.window is None:
-        return quote(relation)
+        return events
     span = within.events(leaf.window)
-    return (
-        f"(SELECT * FROM {quote(relation)} WHERE event_time >= TIMESTAMP '{span.start}' "
-        f"AND event_time < TIMESTAMP '{span.end}') AS events"
+    times = events.column("event_time").cast(_TIME)
+    asked = pc.and_(
+        pc.greater_equal(times, pa.scalar(span.start, _TIME)),
+        pc.less(times, pa.scalar(span.end, _TIME)),
     )
+    return events.filter(asked)
 
 
 def _together(tables: Sequence[pa.Table]) -> pa.Table:
