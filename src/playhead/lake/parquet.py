@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.typedef import Record
@@ -52,6 +53,7 @@ ROW_GROUP_ROWS = 1 << 20
 # In smaller files, setting up zstd and a dictionary for each column costs more than all else.
 LARGE_BYTES = 1 << 20
 THREADS = min(4, (os.cpu_count() or 1) + 1)
+_SAMPLED_ROWS = 4096
 _PARTITION = "__partition"
 
 
@@ -278,11 +280,12 @@ def _write_file(layout: Layout, folder: Path, number: int, chunk: _Chunk) -> Dat
     sink = pa.BufferOutputStream()
     collected: list[Any] = []
     large = chunk.bytes > LARGE_BYTES
+    table = pa.Table.from_batches(chunk.batches)
     pq.write_table(
-        pa.Table.from_batches(chunk.batches),
+        table,
         sink,
         compression="zstd" if large else "snappy",
-        use_dictionary=large,
+        use_dictionary=_repeating(table) if large else False,
         row_group_size=ROW_GROUP_ROWS,
         store_schema=False,
         store_decimal_as_integer=True,
@@ -294,6 +297,20 @@ def _write_file(layout: Layout, folder: Path, number: int, chunk: _Chunk) -> Dat
     with path.open("xb", buffering=0) as file:
         _write_all(file, memoryview(body))
     return _entry(layout, path, chunk.partition, collected[0])
+
+
+def _repeating(table: pa.Table) -> list[str]:
+    """Columns whose values come again and again: a dictionary of all others is made in vain."""
+    rows = np.linspace(0, table.num_rows - 1, min(table.num_rows, _SAMPLED_ROWS), dtype=np.int64)
+    sample = table.take(rows)
+    flat = (
+        name
+        for name, kind in zip(sample.schema.names, sample.schema.types, strict=True)
+        if not pa.types.is_nested(kind)
+    )
+    return [
+        name for name in flat if 2 * pc.count_distinct(sample[name], "all").as_py() <= len(rows)
+    ]
 
 
 def _write_all(file: io.FileIO, body: memoryview) -> None:
