@@ -243,7 +243,7 @@ def test_an_older_copy_of_the_state_takes_its_events_again(opened: SmallWorkspac
         source.execute("VACUUM INTO ?", (str(copy),))
     send(opened, watches(5, start=5))
     first.catch_up()
-    first.layer._keep_ids(first.layer._topics["playback"])
+    first.layer._memory.keep(first.layer._topics["playback"])
     opened.state.close()
     for suffix in ("-wal", "-shm"):
         (opened.path / f"state.db{suffix}").unlink(missing_ok=True)
@@ -273,7 +273,7 @@ def test_restarts_at_any_moment_count_each_event_once(opened: SmallWorkspace, se
             send(opened, watches(1, start=number))
         one.layer.step()
         if chance.random() < 0.3:
-            one.layer._keep_ids(one.layer._topics["playback"])
+            one.layer._memory.keep(one.layer._topics["playback"])
         if chance.random() < 0.2:
             one.layer.seal()
     one.catch_up()

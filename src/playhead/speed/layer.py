@@ -27,11 +27,10 @@ from playhead.speed.alerts import Alerter, Judge
 from playhead.speed.background import Background
 from playhead.speed.compact import BackgroundCompactor, Compactor
 from playhead.speed.config import SpeedConfig
-from playhead.speed.dedupe import Run, SeenEvents
 from playhead.speed.dimensions import DimensionTables, dimension_versions, read_dimensions
-from playhead.speed.idfiles import IdFiles, IdKeeper, Remembered
 from playhead.speed.intake import Intake, Taker
 from playhead.speed.judge import Due, Failure, WindowJudge
+from playhead.speed.memory import IdMemory
 from playhead.speed.read import check_ends
 from playhead.speed.recall import Recaller
 from playhead.speed.records import MicroBatch, Progress, Touched
@@ -46,7 +45,6 @@ from playhead.views.naming import state_name
 
 logger = logging.getLogger(__name__)
 
-_KEPT_AT_ONCE = 1_000_000
 _EPOCH = datetime(1970, 1, 1)
 _EVENT = ("event_id", "event_time")
 _TABLE_NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -104,17 +102,13 @@ class SpeedLayer:
         self._alerter = Alerter(log, state, judge)
         self._judge = WindowJudge(state, self._alerter, clock)
         self._judging: Background | None = None
-        self._recaller = Recaller(log, state, lake, connection, self._pool)
-        folder = self._config.ids_folder
-        self._ids = None if folder is None else IdFiles(folder)
-        self._keeper = None if self._ids is None else IdKeeper(self._ids)
-        self._keeping: Background | None = None
+        recaller = Recaller(log, state, lake, connection, self._pool)
+        self._memory = IdMemory(recaller, state, self._config, clock)
         self._topics: dict[str, LiveTopic] = {}
         self._dimensions = DimensionTables({}, {})
         self._compactor: Compactor | None = None
         self._told: set[str] = set()
         self._sealed_at = self._looked_at = self._retained_at = clock.monotonic()
-        self._began = clock.now() - timedelta(seconds=self._sealed_at)
 
     # -- start ---------------------------------------------------------------------------
 
@@ -126,14 +120,14 @@ class SpeedLayer:
         """
         before = self._state.owner()
         self._state.own()
-        kept = self._pool.submit(self._load_ids, before)
+        kept = self._pool.submit(self._memory.load, before)
         self._sealer.resume()
         self._dimensions = read_dimensions(self._lake, self._connection, self._needed())
         self._register()
         self._find_topics()
         self._alerter.start()
         for topic in self._topics.values():
-            self._recall(topic, kept.result().get(topic.name))
+            self._memory.recall(topic, kept.result().get(topic.name))
 
     def _needed(self) -> set[str]:
         return {k.dimension for v in self._views.values() for x in v.leaves for k in x.lookups}
@@ -212,48 +206,6 @@ class SpeedLayer:
         if untold := {p: at for p, at in (position.first | new).items() if p not in known}:
             self._log.commit(GROUP, topic.name, untold)
 
-    def _load_ids(self, owner: str | None) -> dict[str, tuple[Remembered, SeenEvents]]:
-        """What the last owner of the state has kept in files, by topic."""
-        kept = {} if self._ids is None else self._ids.load_all(owner, self._passed())
-        return {name: (one, self._seen(one.runs)) for name, one in kept.items()}
-
-    def _seen(self, runs: Sequence[Run] = ()) -> SeenEvents:
-        seen = SeenEvents(window=self._config.dedupe_window, limit=self._config.dedupe_limit)
-        seen.restore(runs)
-        return seen
-
-    def _recall(self, topic: LiveTopic, found: tuple[Remembered, SeenEvents] | None = None) -> None:
-        """Remember the ids of the dedupe window, however they came.
-
-        Args:
-            found: what was kept of the topic in files.
-        """
-        topic.newest = self._recaller.newest(topic.name)
-        now, loads = self._passed(), None
-        if found is not None:
-            kept, topic.seen = found
-            last = max((run.arrived for run in kept.runs), default=None)
-            since = self._since(topic, last)
-            loads = self._recaller.resume(
-                topic.name, topic.seen, kept, topic.next, now=now, since=since
-            )
-        if loads is None:
-            topic.seen = self._seen()
-            since = self._since(topic)
-            loads = self._recaller.recall(topic.name, topic.seen, now=now, since=since)
-        topic.loads = loads
-        if found is not None:
-            # Under this owner's name, so that a start after a death before long finds it as well.
-            self._keep_ids(topic)
-
-    def _since(self, topic: LiveTopic, last: datetime | None = None) -> datetime:
-        window, now = self._config.dedupe_window, self._clock.now()
-        return self._recaller.since(topic.name, now=now, window=window, last=last)
-
-    def _passed(self) -> datetime:
-        """The time of day when the layer was made and what has passed since: it never jumps."""
-        return self._began + timedelta(seconds=self._clock.monotonic())
-
     # -- a trigger -----------------------------------------------------------------------
 
     def step(self) -> Step:
@@ -268,16 +220,11 @@ class SpeedLayer:
             return Step()
         self._state.commit(batch)
         # Only now: if the commit fails, the same events come again, and are no repeats.
-        now = self._passed()
         for name, kept in taken.items():
             topic = self._topics[name]
             topic.next.update(kept.after)
             topic.newest = kept.newest
-            if topic.seen is not None:
-                topic.seen.remember(kept.unseen, now, kept.arrived)
-                topic.unkept += len(kept.unseen.first)
-                if self._keeping is not None and topic.unkept >= _KEPT_AT_ONCE:
-                    self._keep_ids(topic)
+            self._memory.remember(topic, kept)
         seen = batch.progress.values()
         return Step(
             sum(one.events + one.duplicates for one in seen),
@@ -345,21 +292,8 @@ class SpeedLayer:
         self._sealed_at = self._clock.monotonic()
         self.refresh()
         for topic in self._topics.values():
-            self._keep_ids(topic)
+            self._memory.keep(topic)
         return epoch
-
-    def _keep_ids(self, topic: LiveTopic) -> None:
-        """Have the ids that are remembered in files; they are written now or soon."""
-        owner = self._state.owner_here
-        if self._keeper is None or topic.seen is None or owner is None:
-            return
-        topic.unkept = 0
-        remembered = Remembered(topic.seen.runs, dict(topic.next), topic.loads)
-        self._keeper.want(topic.name, remembered, owner)
-        if self._keeping is None:
-            self._keeper.write()
-        else:
-            self._keeping.wake()
 
     def _close_epoch(self) -> None:
         """Close the open epoch; its events go to the lake, now or soon."""
@@ -369,7 +303,7 @@ class SpeedLayer:
             self._state.cut()
             self._sealing.wake()
             for topic in self._topics.values():
-                self._keep_ids(topic)
+                self._memory.keep(topic)
 
     def compact(self) -> int:
         """Merge state blocks once; `run` does so in the background. How many were made."""
@@ -406,7 +340,7 @@ class SpeedLayer:
         self._register()
         self._find_topics()
         for name in set(self._topics) - known:
-            self._recall(self._topics[name])
+            self._memory.recall(self._topics[name])
 
     def _take_up_loads(self, topic: LiveTopic) -> None:
         """Count the ids of new loads as seen, from a fresh epoch on.
@@ -414,13 +348,9 @@ class SpeedLayer:
         So an epoch's events were all taken in under the same loads, and serving can tell which
         epochs may hold events that a later load brought as well.
         """
-        if topic.seen is None or self._recaller.loaded(topic.name) == topic.loads:
-            return
-        self._close_epoch()
-        topic.loads = self._recaller.recall_loads(
-            topic.name, topic.seen, now=self._passed(), after=topic.loads
-        )
-        topic.newest = self._recaller.newest(topic.name)
+        if self._memory.misses_loads(topic):
+            self._close_epoch()
+            self._memory.recall_loads(topic)
 
     # -- running -------------------------------------------------------------------------
 
@@ -448,16 +378,15 @@ class SpeedLayer:
     def _beside_triggers(self) -> Iterator[None]:
         """Threads that do what triggers need not wait for."""
         with ExitStack() as stack:
-            if self._keeper is not None:
-                self._keeping = stack.enter_context(Background("ids", self._keeper.write))
+            stack.enter_context(self._memory.keeping())
             self._sealing = stack.enter_context(Background("sealing", self._sealer.finish_begun))
             self._judging = stack.enter_context(Background("judging", self._judge.judge))
             for topic in self._topics.values():
-                self._keep_ids(topic)
+                self._memory.keep(topic)
             try:
                 yield
             finally:
-                self._sealing = self._judging = self._keeping = None
+                self._sealing = self._judging = None
                 for topic in self._topics.values():
                     topic.taker.stop()
 
@@ -477,7 +406,8 @@ class SpeedLayer:
                 stop.wait(left)
 
     def _between(self, *, drain: bool) -> None:
-        for beside in (self._sealing, self._judging, self._keeping):
+        self._memory.check()
+        for beside in (self._sealing, self._judging):
             if beside is not None:
                 beside.check()
         now = self._clock.monotonic()

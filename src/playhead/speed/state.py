@@ -152,7 +152,10 @@ class StateStore:
     def progress(self) -> dict[str, Progress]:
         """What has been seen, by topic."""
         rows = self._file.rows("SELECT topic, max_event_time, events, duplicates, late FROM topics")
-        return {topic: Progress(_time(newest), *counts) for topic, newest, *counts in rows}
+        return {
+            topic: Progress(newest and datetime.fromisoformat(newest), *counts)
+            for topic, newest, *counts in rows
+        }
 
     # -- what serving reads --------------------------------------------------------------
 
@@ -481,23 +484,16 @@ def _put(db: sqlite3.Connection, key: str, value: str) -> None:
 
 
 def _add_progress(db: sqlite3.Connection, topic: str, seen: Progress) -> None:
+    newest = seen.max_event_time and seen.max_event_time.isoformat(" ")
     db.execute(
         "INSERT INTO topics VALUES (?, ?, ?, ?, ?) ON CONFLICT (topic) DO UPDATE SET "
         "max_event_time = NULLIF(MAX(COALESCE(max_event_time, ''), "
         "COALESCE(excluded.max_event_time, '')), ''), "
         "events = events + excluded.events, duplicates = duplicates + excluded.duplicates, "
         "late = late + excluded.late",
-        (topic, _text(seen.max_event_time), seen.events, seen.duplicates, seen.late),
+        (topic, newest, seen.events, seen.duplicates, seen.late),
     )
 
 
 def _now() -> str:
     return datetime.now(UTC).replace(tzinfo=None).isoformat(" ")
-
-
-def _text(time: datetime | None) -> str | None:
-    return None if time is None else time.isoformat(" ")
-
-
-def _time(text: str | None) -> datetime | None:
-    return None if not text else datetime.fromisoformat(text)
