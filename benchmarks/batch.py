@@ -7,7 +7,9 @@ figure is printed. The large run: `playhead bench batch --sessions 100000000` (2
 """
 
 import argparse
+import os
 import shutil
+import sys
 import tempfile
 from dataclasses import replace
 from datetime import date, timedelta
@@ -109,8 +111,9 @@ def check(workspace: Workspace) -> str:
     return "merged == recomputed"
 
 
-def verify(folder: str) -> Figure:
+def verify(folder: str, memory: str) -> Figure:
     """The check alone, for a process that is not measured."""
+    os.environ["PLAYHEAD_ENGINE_MEMORY_LIMIT"] = memory
     with opened(folder) as workspace:
         seconds, _ = timed(lambda: check(workspace))
     return Figure("check", 0, seconds)
@@ -177,21 +180,23 @@ def measure(folder: str, options: argparse.Namespace) -> list[Figure]:
     make = prepare_unloaded if unloaded else prepare
     loaded = alone(make, folder, sessions, options.users, options.days, memory)
     first = batch("batch, first run", False)
+    compare = partial(alone, verify, folder, options.check_memory or memory)
     if options.first_run:
-        alone(verify, folder)
+        print(first, file=sys.stderr)
+        compare()
         return [replace(first, note=f"{first.note}, checked"), loaded]
     peer = alone(measure_duckdb, folder, sessions, memory)
     states = alone(measure_states, folder, sessions, memory)
-    alone(verify, folder)
+    compare()
     day_loaded = alone(load_day, folder, "watch_history")
     day = batch("batch, one more day", False)
-    alone(verify, folder)
+    compare()
     alone(load_day, folder, "reviews")
     reviewed = batch("batch, that day's reviews", False)
     figures = [peer, states, day, first, reviewed]
     if not (options.skip_cleaning or unloaded):
         figures.append(batch("batch --full, cleaning too", True))
-    alone(verify, folder)
+    compare()
     return [*figures, loaded, day_loaded]
 
 
@@ -202,6 +207,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--users", type=int, default=100_000)
     parser.add_argument("--days", type=int, default=731)
     parser.add_argument("--memory", default="8GB", help="limit of each DuckDB session")
+    parser.add_argument("--check-memory", help="limit of the recomputation that checks the states")
     parser.add_argument(
         "--first-run", action="store_true", help="end after the first run and its check"
     )
