@@ -774,3 +774,33 @@ def test_a_lake_is_closed_twice(root: Path) -> None:
     lake.close()
     with Lake(root) as again:
         assert again.tables() == []
+
+
+def test_files_of_what_came_before_are_left_out(lake: Lake, con: duckdb.DuckDBPyConnection) -> None:
+    columns = [("event_id", pa.string()), ("epoch", pa.int64()), ("load_id", pa.int64())]
+    lake.create("clean.t", pa.schema(columns))
+    origins = [("NULL", "1"), ("1", "NULL"), ("2", "NULL"), ("NULL", "2"), ("NULL", "NULL")]
+    for epoch, load in origins:
+        row = f"CAST({epoch} AS BIGINT) AS epoch, CAST({load} AS BIGINT) AS load_id"
+        lake.append("clean.t", con, f"SELECT 'e{epoch}l{load}' AS event_id, {row}")
+
+    def found(**after: int) -> list[str]:
+        scan = lake.snapshot("clean.t").beyond(**after).scan(columns=["event_id"])
+        return [name for (name,) in con.execute(f"FROM {scan} ORDER BY ALL").fetchall()]
+
+    assert found(epoch=0, load_id=0) == ["e1lNULL", "e2lNULL", "eNULLl1", "eNULLl2"]
+    assert found(epoch=1, load_id=1) == ["e2lNULL", "eNULLl2"]
+    assert found(epoch=2, load_id=1) == ["eNULLl2"]
+    assert found(epoch=2, load_id=2) == []
+
+
+def test_files_from_before_a_column_may_hold_anything(
+    lake: Lake, con: duckdb.DuckDBPyConnection
+) -> None:
+    lake.create("clean.t", pa.schema([("event_id", pa.string()), ("epoch", pa.int64())]))
+    lake.append("clean.t", con, "SELECT 'old' AS event_id, CAST(1 AS BIGINT) AS epoch")
+    lake.create(
+        "clean.t",
+        pa.schema([("event_id", pa.string()), ("epoch", pa.int64()), ("load_id", pa.int64())]),
+    )
+    assert len(lake.snapshot("clean.t").beyond(epoch=5, load_id=5).files) == 1

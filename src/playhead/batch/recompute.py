@@ -120,10 +120,30 @@ class _Inputs:
 
 @dataclass(frozen=True)
 class _Reading:
-    """Events of a topic that meet one of several conditions, no two of which an event meets."""
+    """Events of a topic that meet one of several conditions, no two of which an event meets.
+
+    Attributes:
+        after: the last epoch and load of which no event meets any; None: it does not matter.
+    """
 
     topic: str
     conditions: tuple[str, ...] = ("true",)
+    after: tuple[int, int] | None = None
+
+    @classmethod
+    def uncovered(cls, topic: str, was: StateCoverage) -> "_Reading":
+        """Cleaned events that a table of this coverage has not counted."""
+        new = (
+            f"load_id > {was.load}",
+            f"epoch > {was.epoch} AND NOT coalesce(load_id > {was.load}, false)",
+        )
+        return cls(topic, new, (was.epoch, was.load))
+
+    def of(self, events: Snapshot) -> Snapshot:
+        """The topic's cleaned table, less files that hold no such event."""
+        if self.after is None:
+            return events
+        return events.beyond(epoch=self.after[0], load_id=self.after[1])
 
 
 @dataclass(frozen=True)
@@ -159,7 +179,7 @@ class _Task:
             return _Reading(self.leaf.topic)
         if self.buckets:
             return _Reading(self.leaf.topic, (in_buckets(self.leaf, self.buckets),))
-        return _Reading(self.leaf.topic, _uncovered(self.was))
+        return _Reading.uncovered(self.leaf.topic, self.was)
 
 
 class Recomputer:
@@ -279,17 +299,17 @@ class Recomputer:
 
     def _changed(self, events: Snapshot, was: StateCoverage) -> list[date]:
         """Days of cleaned events of epochs or loads that the state does not cover."""
-        return sorted(self._days(events, _uncovered(was)))
+        return sorted(self._days(events, _Reading.uncovered(events.name, was)))
 
-    def _days(self, events: Snapshot, conditions: tuple[str, ...]) -> dict[date, int]:
-        """How many events that meet the conditions each day has, if any.
+    def _days(self, events: Snapshot, reading: _Reading) -> dict[date, int]:
+        """How many events to be read each day has, if any.
 
         A query for each condition lets DuckDB pass over files whose statistics rule it out.
         """
-        key = (events.name, events.id, conditions)
+        key = (events.name, events.id, reading.conditions)
         if key not in self._counted:
-            scan = events.scan(columns=["event_time", "epoch", "load_id"])
-            parts = " UNION ALL ".join(f"(FROM {scan} WHERE {c})" for c in conditions)
+            scan = reading.of(events).scan(columns=["event_time", "epoch", "load_id"])
+            parts = " UNION ALL ".join(f"(FROM {scan} WHERE {c})" for c in reading.conditions)
             rows = self._connection.execute(
                 f"SELECT CAST(event_time AS DATE) AS day, count(*) FROM ({parts}) GROUP BY day"
             ).fetchall()
@@ -322,7 +342,8 @@ class Recomputer:
             groups.setdefault(task.reads, []).append(task)
         for reading, group in groups.items():
             events = inputs.events[reading.topic]
-            days = self._days(events, reading.conditions)
+            days = self._days(events, reading)
+            read = reading.of(events)
             condition = " OR ".join(f"({one})" for one in reading.conditions)
             for widening in alike([task.leaf for task in group]):
                 together = [task for task in group if task.leaf in widening.leaves]
@@ -334,7 +355,7 @@ class Recomputer:
                     }
                     leaves = [(task.leaf, into[task.table]) for task in together]
                     for stretch in stretches(days):
-                        states.add(stretch.scan(events, condition), stretch.rows(days), leaves)
+                        states.add(stretch.scan(read, condition), stretch.rows(days), leaves)
                     for task in together:
                         yield task, (len(days), self._write(task, into[task.table]))
 
@@ -362,14 +383,6 @@ class Recomputer:
             if table not in wanted:
                 logger.info("dropping %s: no view keeps it", table)
                 self._lake.drop(table)
-
-
-def _uncovered(was: StateCoverage) -> tuple[str, str]:
-    """Conditions for cleaned events that a table of this coverage has not counted."""
-    return (
-        f"load_id > {was.load}",
-        f"epoch > {was.epoch} AND NOT coalesce(load_id > {was.load}, false)",
-    )
 
 
 def _view_run(

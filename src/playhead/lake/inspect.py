@@ -130,7 +130,7 @@ class LakeInspector:
             file.path: file
             for snapshot in table.metadata.snapshots
             for manifest in self._manifests.manifests(name, snapshot, table.io)
-            for file in self._manifests.read(name, manifest, table.io, partition).files
+            for file in self._manifests.read(name, manifest, table, partition).files
             if file.path not in current
         }
         return tuple(found.values())

@@ -94,7 +94,7 @@ def _reach(
                 if path in found:
                     continue
                 found.add(path)
-                entries = reader.read(name, manifest, table.io, partition)
+                entries = reader.read(name, manifest, table, partition)
                 found.update(file.path for file in entries.files)
                 if dropped:
                     found.update(entries.dropped)

@@ -1,18 +1,19 @@
 """Reads what a snapshot is made of; manifests never change, so each is read once."""
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from threading import Lock
 
 from pyiceberg.io import FileIO
-from pyiceberg.manifest import ManifestContent, ManifestEntryStatus, ManifestFile
+from pyiceberg.manifest import DataFile, ManifestContent, ManifestEntryStatus, ManifestFile
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot as IcebergSnapshot
 
 from playhead.errors import LakeError
 from playhead.lake.partition import to_date
 from playhead.lake.schema import Partition
-from playhead.lake.snapshot import LakeFile
+from playhead.lake.snapshot import BOUNDED, LakeFile
 from playhead.lake.storage import local_path
 
 CACHED_FILES = 200_000
@@ -56,7 +57,7 @@ class ManifestReader:
                     "which the lake does not read",
                     hint="Rewrite the table's files with the engine that deleted the rows.",
                 )
-            found += self.read(name, manifest, table.io, partition).files
+            found += self.read(name, manifest, table, partition).files
         return tuple(found)
 
     def manifests(self, name: str, snapshot: IcebergSnapshot, files: FileIO) -> list[ManifestFile]:
@@ -73,7 +74,7 @@ class ManifestReader:
             raise _unreadable(name, "manifest list", snapshot.manifest_list, error) from error
 
     def read(
-        self, name: str, manifest: ManifestFile, files: FileIO, partition: Partition | None
+        self, name: str, manifest: ManifestFile, table: Table, partition: Partition | None
     ) -> Manifest:
         """One manifest's entries.
 
@@ -86,7 +87,7 @@ class ManifestReader:
                 self._cached.move_to_end(path)
                 return known
         try:
-            read = _read(manifest, files, partition)
+            read = _read(manifest, table, partition)
         except LakeError as error:
             raise LakeError(f"{name}: {error.message}", hint=error.hint) from error
         except Exception as error:
@@ -110,15 +111,29 @@ def _unreadable(name: str, what: str, path: str, error: Exception) -> LakeError:
     )
 
 
-def _read(manifest: ManifestFile, files: FileIO, partition: Partition | None) -> Manifest:
+def _read(manifest: ManifestFile, table: Table, partition: Partition | None) -> Manifest:
     live: list[LakeFile] = []
     dropped: list[str] = []
-    for entry in manifest.fetch_manifest_entry(files, discard_deleted=False):
+    bounded = [field.field_id for field in table.schema().fields if field.name in BOUNDED]
+    for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=False):
         data = entry.data_file
         path = local_path(data.file_path)
         if entry.status == ManifestEntryStatus.DELETED:
             dropped.append(path)
             continue
         day = None if partition is None else to_date(partition, data.partition[0])
-        live.append(LakeFile(path, day, data.record_count, data.file_size_in_bytes))
+        most = _most(data, bounded)
+        live.append(LakeFile(path, day, data.record_count, data.file_size_in_bytes, most))
     return Manifest(tuple(live), tuple(dropped))
+
+
+def _most(data: DataFile, columns: Iterable[int]) -> dict[int, int | None]:
+    """The greatest values of whole-number columns (Iceberg spec, appendix D: little endian)."""
+    upper, nulls = data.upper_bounds or {}, data.null_value_counts or {}
+    found: dict[int, int | None] = {}
+    for column in columns:
+        if column in upper:
+            found[column] = int.from_bytes(upper[column], "little", signed=True)
+        elif nulls.get(column) == data.record_count:
+            found[column] = None
+    return found

@@ -1,7 +1,7 @@
 """What a table holds at one moment, and the SQL that reads exactly that."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
 
@@ -12,6 +12,9 @@ from playhead.lake.checksums import REBUILD, VERIFIED, Checksum, named_crc32
 from playhead.lake.damage import parquet_damage
 from playhead.lake.schema import Column, arrow_schema, literal, quote
 
+BOUNDED = ("epoch", "load_id")
+"""Columns whose greatest values files are told apart by: what came later than something."""
+
 
 @dataclass(frozen=True)
 class LakeFile:
@@ -19,17 +22,26 @@ class LakeFile:
 
     Attributes:
         partition: the day, or the first of the month; None in a table without partitions.
+        most: the greatest value of some whole-number columns by field id, as far as it is known;
+            None: the column holds NULLs alone.
     """
 
     path: str
     partition: date | None
     rows: int
     bytes: int
+    most: Mapping[int, int | None] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def checksum(self) -> Checksum:
         """What the file's bytes have to be, as far as its size and name tell."""
         return Checksum(self.bytes, named_crc32(self.path))
+
+    def may_exceed(self, bounds: Mapping[int, int]) -> bool:
+        """Whether some row may have more than a bound in that bound's column, by field id."""
+        most = (self.most.get(column, bound + 1) for column, bound in bounds.items())
+        pairs = zip(most, bounds.values(), strict=True)
+        return any(greatest is not None and greatest > bound for greatest, bound in pairs)
 
 
 @dataclass(frozen=True)
@@ -79,6 +91,12 @@ class Snapshot:
     def partitions(self) -> list[date]:
         """The days or months that have rows, in order."""
         return sorted({file.partition for file in self.files if file.partition is not None})
+
+    def beyond(self, *, epoch: int, load_id: int) -> "Snapshot":
+        """The same less the files all of whose rows are of that epoch and load, or earlier."""
+        bounds = dict(zip(BOUNDED, (epoch, load_id), strict=True))
+        ids = {c.id: bounds[c.name] for c in self.columns if c.name in bounds}
+        return replace(self, files=tuple(file for file in self.files if file.may_exceed(ids)))
 
     def scan(
         self,
