@@ -127,7 +127,8 @@ def test_whoever_opens_a_new_lake_finds_all_of_its_catalog(tmp_path: Path) -> No
     with ThreadPoolExecutor(together.parties) as threads:
         for i in range(40):
             list(threads.map(opened, [tmp_path / str(i)] * together.parties))
-            Lake(tmp_path / str(i)).close()
+            with Lake(tmp_path / str(i)) as lake:
+                assert not lake.exists("raw.events")
 
 
 def test_processes_append_to_one_table_at_once(
