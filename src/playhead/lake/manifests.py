@@ -32,7 +32,7 @@ class Manifest:
 
 
 class ManifestReader:
-    """Reads manifests; keeps those read last, up to `capacity` files (0.5 kB each)."""
+    """Reads manifests; keeps those read last, up to `capacity` files (0.9 kB each)."""
 
     def __init__(self, capacity: int = CACHED_FILES) -> None:
         self._capacity = capacity
