@@ -4,13 +4,19 @@ PlayheadError
 ├── SettingError            a setting is missing or has a bad value
 ├── WorkspaceError          the folder is no workspace, or of a newer version
 │   └── WorkspaceBusyError  another process holds the role (retryable)
+├── KeyRingError            the keys' file is damaged, or has no such key
+│   └── KeyRefusedError     a request's key is missing, unknown, revoked or lacks the scope
+├── RequestRefusedError     a request over HTTP that is answered with an error status
 ├── ContractError           an event, field or file does not fit its contract
-│   └── UnknownTopicError   no topic or dimension of that name
+│   ├── UnknownTopicError   no topic or dimension of that name
+│   └── BodyTooLargeError   a body holds more events than it may
 ├── ViewError               a view's text cannot be used
 │   ├── UnknownViewError    no view of that name
 │   ├── ViewSyntaxError     the text is no SQL, or names unknown columns
 │   └── NotMergeableError   the text has a construct that partial states cannot carry
 ├── QueryError              a query is wrong, or is not read-only
+│   ├── QueryTimeoutError   it took longer than it may, or was cancelled
+│   └── QueryMemoryError    it needs more memory or scratch space than it may have
 ├── EngineError             an engine is unknown, or failed
 ├── EventLogError           the event log refused an operation
 │   ├── OffsetOutOfRangeError  the offset was deleted by retention, or is not written yet
@@ -58,12 +64,57 @@ class WorkspaceBusyError(WorkspaceError):
     retryable = True
 
 
+class KeyRingError(PlayheadError):
+    """The file of keys is damaged or cannot be written, or has no such key."""
+
+
+class KeyRefusedError(KeyRingError):
+    """A request's key is missing, unknown, revoked, or lacks the scope; safe to show a client.
+
+    Args:
+        status: of HTTP: 401 (who is it?), 403 (may not), 503 (keys cannot be read now).
+    """
+
+    def __init__(self, message: str, *, status: int, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+
+
+class RequestRefusedError(PlayheadError):
+    """A request over HTTP is refused; the message is safe to show to its sender.
+
+    Args:
+        status: of HTTP, 400 to 599.
+        retry_after_s: seconds after which the same request may be sent again; None: not at all,
+            or whenever the sender likes.
+        headers: to add to the answer.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        hint: str | None = None,
+        retry_after_s: int | None = None,
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
+        self.retry_after_s = retry_after_s
+        self.headers = headers
+
+
 class ContractError(PlayheadError):
     """An event, a field or a file does not fit its contract."""
 
 
 class UnknownTopicError(ContractError):
     """No topic or dimension has this name."""
+
+
+class BodyTooLargeError(ContractError):
+    """A body holds more events than it may; nothing of it was taken."""
 
 
 class ViewError(PlayheadError):
@@ -84,6 +135,14 @@ class NotMergeableError(ViewError):
 
 class QueryError(PlayheadError):
     """A query is wrong or is not read-only."""
+
+
+class QueryTimeoutError(QueryError):
+    """A query took longer than it may, or whoever asked has gone; it was ended."""
+
+
+class QueryMemoryError(QueryError):
+    """A query needs more memory, or more scratch space on disk, than it may have."""
 
 
 class EngineError(PlayheadError):

@@ -138,3 +138,31 @@ def test_rows_are_counted_across_chunks() -> None:
     chunks = table(rating=pa.chunked_array([["1"], ["2"], ["bad"]]))
     with pytest.raises(ContractError, match="row 2: 'bad'"):
         check(RATING, chunks)
+
+
+@pytest.mark.parametrize(
+    ("text", "exact"),
+    [
+        ("1e-9999999", "0.00"),
+        ("0e-99999999", "0.00"),
+        ("1." + "0" * 50_000, "1.00"),
+        ("1.00499999999999999999999999999", "1.00"),
+        ("1.5e+1", "15.00"),
+    ],
+)
+def test_numbers_that_arrow_cannot_parse_are_exact(text: str, exact: str) -> None:
+    """Arrow reads beyond its tables for these, and gives 0 or ends the process."""
+    search = contract("search")
+    columns = {f.name: pa.nulls(2, f.type) for f in search.fields}
+    columns |= {f.name: pa.array(["x"] * 2) for f in search.fields if pa.types.is_string(f.type)}
+    columns |= {"event_type": pa.array(["search"] * 2), "device_type": pa.array(["Mobile"] * 2)}
+    columns |= {"event_time": pa.array([datetime(2025, 3, 5)] * 2)}
+    columns |= {"results_returned": pa.array([1, 2]), "had_typo": pa.array([True, False])}
+    columns |= {"search_duration_seconds": pa.array([text, None])}
+    found = check(search, pa.table(columns))["search_duration_seconds"].to_pylist()
+    assert found == [Decimal(exact), None]
+
+
+def test_text_with_a_wild_exponent_is_no_integer() -> None:
+    with pytest.raises(ContractError, match="'1e-9999999' is no int32"):
+        column("rating", ["1", "1e-9999999", "2"])

@@ -226,6 +226,8 @@ def values(field: Field) -> st.SearchStrategy[Any]:
         strategy: st.SearchStrategy[Any] = st.sampled_from(field.values)
     elif pa.types.is_string(field.type):
         strategy = st.text(min_size=1 if field.not_empty else 0, max_size=8)
+    elif pa.types.is_binary(field.type):
+        strategy = st.binary(max_size=8)
     elif pa.types.is_decimal(field.type):
         top = 10**field.type.precision - 1
         scale = field.type.scale

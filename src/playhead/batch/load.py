@@ -17,7 +17,7 @@ from playhead.batch.readers import Progress
 from playhead.batch.sources import find_sources
 from playhead.batch.stage import DateRange
 from playhead.clock import Clock
-from playhead.contracts import DIMENSIONS, TOPICS
+from playhead.contracts import FILES
 from playhead.lake import Lake
 
 __all__ = ["LoadReport", "Loader", "Progress", "TableLoad"]
@@ -87,10 +87,9 @@ class Loader:
         Raises:
             LoadError: no such folder, or two candidates for one table; nothing was loaded.
         """
-        contracts = [*DIMENSIONS.values(), *TOPICS.values()]
-        sources = find_sources(folder, [contract.file for contract in contracts])
+        sources = find_sources(folder, FILES)
         days = DateRange(since, until)
         ingest = Ingest(self._lake, self._con, self._clock, days, ignore_unknown, progress)
         return LoadReport(
-            tuple(ingest.load(contract, sources.get(contract.file)) for contract in contracts)
+            tuple(ingest.load(contract, sources.get(file)) for file, contract in FILES.items())
         )

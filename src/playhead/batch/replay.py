@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Protocol
 
 import duckdb
+import pyarrow as pa
 
 from playhead.batch.pace import AtOnce, Pace, Rate, Speed, read_pace
 from playhead.batch.readers import Progress
@@ -17,9 +19,8 @@ from playhead.batch.scratch import scratch_folder
 from playhead.batch.sources import Source, find_source, find_sources
 from playhead.batch.timeline import Chunk, merge_recordings
 from playhead.clock import Clock
-from playhead.contracts import TOPICS, Contract, contract
+from playhead.contracts import FILES, TOPICS, Contract, contract
 from playhead.errors import LoadError, UnknownTopicError
-from playhead.eventlog import EventLog
 from playhead.lake import Lake, raw_table
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "RowCounts",
     "Sending",
     "Speed",
+    "TakesEvents",
     "TopicReplay",
     "read_pace",
 ]
@@ -129,6 +131,13 @@ class ReplayReport:
         return sum(entry.rows.events for entry in self.topics)
 
 
+class TakesEvents(Protocol):
+    """An event log, or something else that recorded events can go to."""
+
+    def append(self, topic: str, events: pa.Table | pa.RecordBatch, *, key: str) -> object:
+        """Take a topic's events, whose partition the column `key` decides."""
+
+
 class Replayer:
     """Sends recorded events to an event log, in the order of their event times.
 
@@ -144,7 +153,7 @@ class Replayer:
     def __init__(
         self,
         lake: Lake,
-        log: EventLog,
+        log: TakesEvents,
         con: duckdb.DuckDBPyConnection,
         clock: Clock,
         *,
@@ -220,7 +229,7 @@ class _Sender:
 
     def __init__(
         self,
-        log: EventLog,
+        log: TakesEvents,
         clock: Clock,
         recordings: list[Recording],
         spec: ReplaySpec,
@@ -281,7 +290,7 @@ class _Sender:
 
     def _append(self, chunk: Chunk, start: int, stop: int) -> None:
         for topic, events in chunk.block(start, stop):
-            self._log.append(topic, events)
+            self._log.append(topic, events, key=TOPICS[topic].partition_key)
             self._sent[topic] += events.num_rows
         if self._progress is not None:
             last = _time(int(chunk.times[stop - 1]))
@@ -310,13 +319,18 @@ def _interrupted_by(stop: threading.Event, con: duckdb.DuckDBPyConnection) -> It
 
 def _find(path: Path, wanted: list[Contract]) -> dict[Contract, Source]:
     """The source of each topic that a path holds, in the order of `wanted`."""
-    contracts = {contract.file: contract for contract in wanted}
+    contracts = {contract.file: contract for contract in wanted if contract.file is not None}
     if not path.exists():
         raise LoadError(
             f"replay: {path} is neither a file nor a folder",
             hint=f"A loaded topic is named {', '.join(TOPICS)}.",
         )
-    files = [contract.file for contract in TOPICS.values()]
+    if not contracts:
+        raise LoadError(
+            f"replay: the data set has no file of {', '.join(c.name for c in wanted)}",
+            hint="Such events come over HTTP; name the topic as the source once it is in the lake.",
+        )
+    files = [file for file, contract in FILES.items() if contract.kind == "topic"]
     default = wanted[0].file if path.is_file() and len(wanted) == 1 else None
     found = find_sources(path, contracts) if path.is_dir() else {}
     if not found and (one := find_source(path, files, default=default)):

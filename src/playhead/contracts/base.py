@@ -22,7 +22,7 @@ LOG_COLUMNS: pa.Schema = pa.schema(
 """The columns that the event log adds to every event of every topic."""
 
 LOG_COLUMN_DOCS: Mapping[str, str] = {
-    "partition": "Partition of the topic that the event is in, chosen by user_id.",
+    "partition": "Partition of the topic that the event is in, chosen by its partition key.",
     "offset": "Place of the event in its partition, counting from 0.",
     "ingest_time": "When the log took the event, in UTC with microseconds.",
 }
@@ -62,15 +62,18 @@ class Contract:
     """What one topic's events, or one dimension's rows, look like.
 
     Attributes:
-        name: playback, search, impression, rating, users or movies.
+        name: of the topic or dimension, such as playback or users.
         kind: "topic" (events, append-only) or "dimension" (rows by key).
         doc: what one event or row is.
         fields: the columns, in order; the envelope first on topics.
         key: what identifies an event or row.
-        file: base name of the data set's file, without its ending.
+        file: base name of the data set's file, without its ending; None when there is none,
+            and events come from the event log alone.
         not_null: cleaning drops a file's row when one of these is null.
         avro: the parsed `.avsc`, from which all the rest is made.
         version: counts up with every change of the schema.
+        partition_key: the string field whose value chooses an event's partition; events with
+            the same value keep their order.
     """
 
     name: str
@@ -78,15 +81,22 @@ class Contract:
     doc: str
     fields: tuple[Field, ...]
     key: tuple[str, ...]
-    file: str
+    file: str | None
     not_null: tuple[str, ...]
     avro: dict[str, Any] = field(repr=False, compare=False)
     version: int = 1
+    partition_key: str = "user_id"
 
     @cached_property
     def schema(self) -> pa.Schema:
         """The fields as an Arrow schema, in order; a field is nullable unless required."""
         return pa.schema([pa.field(f.name, f.type, nullable=not f.required) for f in self.fields])
+
+    @cached_property
+    def open_texts(self) -> tuple[int, ...]:
+        """Places of the fields that hold text or bytes of any length."""
+        sized = (pa.string(), pa.binary())
+        return tuple(i for i, f in enumerate(self.fields) if f.type in sized and not f.values)
 
     @cached_property
     def _by_name(self) -> dict[str, Field]:

@@ -1,16 +1,21 @@
 """Makes an Arrow table fit a contract, or says where it does not."""
 
+import re
 from collections.abc import Callable
+from decimal import Decimal, DecimalException
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from playhead.contracts.base import Contract, Field, type_name
+from playhead.contracts.columns import rounding
 from playhead.errors import ContractError
 
-_Cast = Callable[[pa.ChunkedArray], pa.ChunkedArray]
+Cast = Callable[[pa.ChunkedArray], pa.ChunkedArray]
 _ZONED = r"(Z|[+-]\d\d:?\d\d)$"
 _WIDEST = 76  # digits of Arrow's largest decimal
+_SHORT = r"^[+-]?(\d{1,38}(\.\d{0,20})?|\.\d{1,20})([eE][+-]?\d)?$"
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def check(contract: Contract, table: pa.Table) -> pa.Table:
@@ -81,10 +86,10 @@ def _error(contract: Contract, field: Field, row: int, reason: str) -> ContractE
 
 
 def _cast(contract: Contract, field: Field, column: pa.ChunkedArray) -> pa.ChunkedArray:
-    column = _plain(column)
+    column = plain(column)
     if column.type == field.type or pa.types.is_null(column.type):
         return column.cast(field.type)
-    convert = _conversion(column.type, field.type)
+    convert = conversion(column.type, field.type)
     if convert is None:
         raise ContractError(
             f"{contract.name}: column {field.name!r} is {column.type}, "
@@ -101,16 +106,18 @@ def _cast(contract: Contract, field: Field, column: pa.ChunkedArray) -> pa.Chunk
         ) from None
 
 
-def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """The column without a dictionary, and with text as Arrow's plain string."""
+def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The column without a dictionary, with text as Arrow's plain string, bytes as binary."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
+    if pa.types.is_large_binary(column.type) or pa.types.is_binary_view(column.type):
+        return column.cast(pa.binary())
     if pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type):
         column = column.cast(pa.string())
     return column
 
 
-def _first_bad(column: pa.ChunkedArray, convert: _Cast) -> tuple[int, str]:
+def _first_bad(column: pa.ChunkedArray, convert: Cast) -> tuple[int, str]:
     """The first row that cannot be converted, found by halving, and why."""
     low, high, reason = 0, len(column), ""
     while low < high:
@@ -123,7 +130,7 @@ def _first_bad(column: pa.ChunkedArray, convert: _Cast) -> tuple[int, str]:
     return low, reason
 
 
-def _conversion(source: pa.DataType, target: pa.DataType) -> _Cast | None:
+def conversion(source: pa.DataType, target: pa.DataType) -> Cast | None:
     """How a column of one type becomes another without a surprise; None where it may not."""
     text = pa.types.is_string(source)
     number = (
@@ -146,6 +153,8 @@ def _to_decimal(column: pa.ChunkedArray, target: pa.Decimal128Type) -> pa.Chunke
         return column.cast(pa.decimal128(38, target.scale)).cast(target)
     if pa.types.is_floating(column.type):
         column = column.cast(pa.string())
+    if pa.types.is_string(column.type) and not _is_short(column):
+        return _long_to_decimal(column, target)
     try:
         return column.cast(target)
     except pa.ArrowInvalid:
@@ -154,18 +163,37 @@ def _to_decimal(column: pa.ChunkedArray, target: pa.Decimal128Type) -> pa.Chunke
         return rounded.cast(target)
 
 
+def _is_short(numbers: pa.ChunkedArray) -> bool:
+    """Whether Arrow may parse all: with an exponent far below zero it reads beyond its tables."""
+    return pc.all(pc.match_substring_regex(numbers, _SHORT)).as_py() is not False
+
+
+def _long_to_decimal(column: pa.ChunkedArray, target: pa.Decimal128Type) -> pa.ChunkedArray:
+    quantize, unit = rounding(target)
+    values: list[Decimal | None] = []
+    for text in column.to_pylist():
+        if text is not None and not _NUMBER.fullmatch(text):
+            raise pa.ArrowInvalid("it is no number")
+        try:
+            values.append(None if text is None else quantize(Decimal(text), unit))
+        except DecimalException:
+            raise pa.ArrowInvalid("it has too many digits") from None
+    return pa.chunked_array([pa.array(values, target)])
+
+
 def _to_integer(column: pa.ChunkedArray, target: pa.DataType) -> pa.ChunkedArray:
     try:
         return column.cast(target)
     except pa.ArrowInvalid:
-        if not pa.types.is_string(column.type):
+        if not pa.types.is_string(column.type) or not _is_short(column):
             raise
         return column.cast(pa.decimal128(38, 9)).cast(target)
 
 
 def _to_time(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_timestamp(column.type):
-        return column.cast(pa.timestamp("us"), safe=False)
+        # Nanoseconds are cut; seconds and milliseconds could leave the range of 64 bits.
+        return column.cast(pa.timestamp("us"), safe=column.type.unit != "ns")
     zoned = pc.match_substring_regex(column, _ZONED)
     null = pa.scalar(None, column.type)
     utc = pc.if_else(zoned, column, null).cast(pa.timestamp("us", "UTC"))

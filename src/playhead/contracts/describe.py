@@ -91,7 +91,7 @@ def overview() -> Table:
     drawn.add_column("meaning", ratio=1)
     for contract in _all():
         fields = str(len(contract.fields))
-        drawn.add_row(contract.name, contract.kind, fields, contract.file, contract.doc)
+        drawn.add_row(contract.name, contract.kind, fields, contract.file or "", contract.doc)
     return drawn
 
 
@@ -102,7 +102,7 @@ def markdown(contract: Contract) -> str:
         f"## {contract.name}",
         "",
         f"{contract.doc} {kind}, version {contract.version}; "
-        f"from the file `{contract.file}`; key `{', '.join(contract.key)}`. "
+        f"{_origin(contract)}; key `{', '.join(contract.key)}`. "
         f"Cleaning drops a row without {_listed(contract.not_null)}.",
         "",
         "| field | type | required | meaning | column of the file |",
@@ -110,6 +110,12 @@ def markdown(contract: Contract) -> str:
         *(_markdown_row(field) for field in contract.fields),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _origin(contract: Contract) -> str:
+    origin = f"from the file `{contract.file}`" if contract.file else "from live events alone"
+    partitioned = contract.kind == "topic" and contract.partition_key != "user_id"
+    return f"{origin}; partitioned by `{contract.partition_key}`" if partitioned else origin
 
 
 def page() -> str:
@@ -180,7 +186,9 @@ are made from it. `playhead contracts` lists them and `playhead contracts playba
 (`--format json` and `--format avro` for programs).
 
 - Topics hold events. All begin with the same envelope: `event_id`, `event_type`, `event_time`,
-  `user_id`, `session_id`, `device_type`.
+  `user_id`; those that a player or an app sends go on with `session_id`, `device_type`.
+- An event belongs to the topic that takes its `event_type`; no two topics share one.
+- Topics without a file of the data set get their events live, over HTTP.
 - Dimensions hold one row per key, and events are enriched from them.
 
 ## What the event log adds
@@ -199,8 +207,16 @@ are made from it. `playhead contracts` lists them and `playhead contracts playba
   without one they are taken as UTC; they are kept without a zone, in microseconds.
 - A decimal may be a JSON number or text. It is read from its digits, never through a binary
   float; digits beyond the scale are rounded half up (2.345 is 2.35, -2.345 is -2.35).
+- Bytes are base64 text in JSON. Half of a surrogate pair is refused, as no text can hold it.
 - In a batch of events only the bad ones are refused, each with its place, its bytes and the
   reason.
+
+Live events are held to a few things more, with limits that are settings (`[gateway]`):
+
+- An `event_time` may be a little after the event's arrival and not too long before it.
+- An event may carry `sent_at`, the time at which it was sent by the clock that its `event_time`
+  is of. When that clock is wrong, `event_time` is moved by as much. It is not kept.
+- A text or binary value may be only so long, and a body may hold only so many events.
 
 ## Event time of rows with only a date
 

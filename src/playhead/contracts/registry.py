@@ -12,13 +12,19 @@ import pyarrow as pa
 from playhead.contracts.base import Contract, Field
 from playhead.errors import ContractError, UnknownTopicError
 
-_NAMES = ("playback", "search", "impression", "rating", "users", "movies")
+_TOPIC_NAMES = (
+    *("playback", "search", "impression", "rating"),
+    *("heartbeat", "interaction", "telemetry", "catalog", "account"),
+    "dead_letters",
+)
+_NAMES = (*_TOPIC_NAMES, "users", "movies")
 
 _PLAIN_TYPES: Mapping[Any, pa.DataType] = {
     "string": pa.string(),
     "boolean": pa.bool_(),
     "int": pa.int32(),
     "long": pa.int64(),
+    "bytes": pa.binary(),
 }
 _LOGICAL_TYPES: Mapping[tuple[str, str], pa.DataType] = {
     ("int", "date"): pa.date32(),
@@ -35,8 +41,9 @@ def avsc_text(name: str) -> str:
 def parse(avro: dict[str, Any]) -> Contract:
     """A contract from a parsed `.avsc`: an Avro record with Playhead's extra properties.
 
-    On the record: `kind`, `key`, `file`, `not_null`, `version`. On a field: `values`,
-    `minimum`, `maximum`, `source`, `derived_from`. Enums are strings with `values`, because
+    On the record: `kind`, `key`, `not_null`, `version`, and perhaps `file` and
+    `partition_key`. On a field: `values`, `minimum`, `maximum`, `source`, `derived_from`,
+    `not_empty`. Enums are strings with `values`, because
     Avro's own symbols may hold no space, sign or leading digit.
 
     Raises:
@@ -50,10 +57,11 @@ def parse(avro: dict[str, Any]) -> Contract:
             doc=avro["doc"],
             fields=tuple(_field(avro["name"], f, identities) for f in avro["fields"]),
             key=tuple(avro["key"]),
-            file=avro["file"],
+            file=avro.get("file"),
             not_null=tuple(avro["not_null"]),
             avro=avro,
             version=avro["version"],
+            partition_key=avro.get("partition_key", "user_id"),
         )
     except KeyError as error:
         raise ContractError(
@@ -69,7 +77,7 @@ def _field(record: str, avro: Mapping[str, Any], identities: set[str]) -> Field:
         raise ContractError(
             f"{record}.avsc: field {avro['name']!r} has type {json.dumps(type_)}, "
             "which no contract may use",
-            hint="use string, boolean, int, long, decimal, date or local-timestamp-micros: "
+            hint="use string, bytes, boolean, int, long, decimal, date or local-timestamp-micros: "
             "sums of floating-point numbers depend on their order",
         )
     return Field(
@@ -82,7 +90,8 @@ def _field(record: str, avro: Mapping[str, Any], identities: set[str]) -> Field:
         maximum=_number(avro.get("maximum")),
         source=avro.get("source"),
         derived_from=tuple(avro.get("derived_from", ())),
-        not_empty=avro["name"] in identities and pa.types.is_string(arrow),
+        not_empty=(avro["name"] in identities or avro.get("not_empty", False))
+        and pa.types.is_string(arrow),
     )
 
 
@@ -111,6 +120,11 @@ _CONTRACTS: dict[str, Contract] = {name: parse(json.loads(avsc_text(name))) for 
 
 TOPICS: dict[str, Contract] = {n: c for n, c in _CONTRACTS.items() if c.kind == "topic"}
 DIMENSIONS: dict[str, Contract] = {n: c for n, c in _CONTRACTS.items() if c.kind == "dimension"}
+
+FILES: dict[str, Contract] = {
+    c.file: c for c in [*DIMENSIONS.values(), *TOPICS.values()] if c.file is not None
+}
+"""What the data set has a file of, by the file's name without its ending; dimensions first."""
 
 
 def contract(name: str) -> Contract:

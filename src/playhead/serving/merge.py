@@ -202,7 +202,7 @@ def _readable(connection: duckdb.DuckDBPyConnection, name: str, dimension: Snaps
 
 
 def _waits(view: View, missing: Collection[str]) -> CoverageError:
-    files = sorted(DIMENSIONS[name].file for name in missing if name in DIMENSIONS)
+    files = sorted(str(DIMENSIONS[name].file) for name in missing if name in DIMENSIONS)
     load = f"Put {' and '.join(f'{file}.csv' for file in files)} into a folder, run `playhead load"
     return CoverageError(
         f"view {view.name} waits for {' and '.join(sorted(missing))}: not loaded",
