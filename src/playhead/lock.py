@@ -2,12 +2,16 @@
 
 import fcntl
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from playhead.errors import WorkspaceBusyError, WorkspaceError
+
+_PROBED_S = 0.1
+"""`is_free` holds the lock for a moment, which is no reason to refuse a role."""
 
 
 class RoleLock:
@@ -35,20 +39,32 @@ class RoleLock:
             file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
             raise WorkspaceError(f"{self._path}: {error.strerror}") from error
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _taken(file):
             holder = os.read(file, 32).decode(errors="replace").strip() or "unknown"
             os.close(file)
             raise WorkspaceBusyError(
                 f"another {self._role} runs in this workspace (process {holder})",
                 hint="Stop it first, or use another workspace.",
-            ) from None
+            )
         self._file = file
         # The lock holds without its holder's name, which a full disk may not take.
         with suppress(OSError):
             os.ftruncate(file, 0)
             os.write(file, str(os.getpid()).encode())
+
+    def is_free(self) -> bool:
+        """Whether nobody has the role now; taking it may fail all the same a moment later."""
+        try:
+            file = os.open(self._path, os.O_RDONLY)
+        except OSError:
+            return True
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(file)
+        return True
 
     def release(self) -> None:
         """Let the role go; may be called twice."""
@@ -67,3 +83,17 @@ class RoleLock:
         trace: TracebackType | None,
     ) -> None:
         self.release()
+
+
+def _taken(file: int) -> bool:
+    """Lock an open file for this process alone; False if another one holds it."""
+    until = time.monotonic() + _PROBED_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                return False
+            time.sleep(_PROBED_S / 10)
+        else:
+            return True

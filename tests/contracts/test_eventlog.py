@@ -346,6 +346,42 @@ class TestAppend:
         assert sorted(ids_of(log)) == expected
 
 
+class TestAppendAll:
+    def test_keeps_every_topic_and_says_where(self, log: EventLog, topic: str) -> None:
+        log.create_topic("other", SCHEMA, partitions=1)
+        log.create_topic("third", SCHEMA)
+        added = log.append_all(
+            {topic: numbered(20), "other": numbered(5), "third": numbered(0)},
+            keys={"other": "event_id"},
+        )
+        assert list(added) == [topic, "other", "third"]
+        assert sum(part.count for part in added[topic]) == 20
+        assert added["other"] == [Appended(0, 0, 5)]
+        assert added["third"] == []
+        assert (len(ids_of(log)), len(ids_of(log, "other"))) == (20, 5)
+
+    def test_goes_by_the_key_of_each_topic(self, log: EventLog, topic: str) -> None:
+        log.create_topic("other", SCHEMA)
+        table = events(["e1", "e2"], ["u1", "u2"], title=["abc", None])
+        log.append_all({topic: table, "other": table}, keys={"other": "title"})
+        (home,) = partition_of(pa.array(["abc"]), 3).tolist()
+        read = {p: log.read("other", p, 0).column("event_id").to_pylist() for p in range(3)}
+        assert "e1" in read[home]
+        assert "e2" in read[0]
+
+    def test_keeps_nothing_if_one_topic_refuses(self, log: EventLog, topic: str) -> None:
+        log.create_topic("other", SCHEMA)
+        bad = numbered(3).drop_columns(["user_id"])
+        with pytest.raises(ContractError, match="other"):
+            log.append_all({topic: numbered(3), "other": bad})
+        with pytest.raises(UnknownTopicError, match="nothing"):
+            log.append_all({topic: numbered(3), "nothing": numbered(3)})
+        assert set(log.end_offsets(topic).values()) == {0}
+
+    def test_of_nothing_is_nothing(self, log: EventLog) -> None:
+        assert log.append_all({}) == {}
+
+
 class TestIngestTime:
     def test_never_goes_back(self, log: EventLog, topic: str, clock: ManualClock) -> None:
         for step in (HOUR, -3 * HOUR, HOUR, 3 * HOUR):

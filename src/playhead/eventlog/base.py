@@ -107,7 +107,6 @@ class EventLog(ABC):
     def schema(self, topic: str) -> pa.Schema:
         """The fields of the topic's events, without those that the event log adds on reading."""
 
-    @abstractmethod
     def append(
         self, topic: str, events: pa.Table | pa.RecordBatch, *, key: str = "user_id"
     ) -> list[Appended]:
@@ -129,6 +128,30 @@ class EventLog(ABC):
             ContractError: the events do not fit the topic's schema.
             LogFullError: no space left (retryable).
             LogBusyError: another process did not let go of the log in time (retryable).
+        """
+        return self.append_all({topic: events}, keys={topic: key})[topic]
+
+    @abstractmethod
+    def append_all(
+        self,
+        events: Mapping[str, pa.Table | pa.RecordBatch],
+        *,
+        keys: Mapping[str, str] | None = None,
+    ) -> dict[str, list[Appended]]:
+        """Append events to several topics as `append` does: all of them, durably, or none.
+
+        Dearer than one `append` only by what is written: a single sync makes all durable.
+
+        Args:
+            events: by topic.
+            keys: the string column that decides the partition, by topic; "user_id" where a
+                topic is not named.
+
+        Returns:
+            For each topic of `events`, what `append` returns.
+
+        Raises:
+            What `append` raises; nothing was kept of any topic.
         """
 
     @abstractmethod

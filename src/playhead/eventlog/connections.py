@@ -1,5 +1,6 @@
 """SQLite connections to one event log file: its format, its transactions, its errors."""
 
+import itertools
 import os
 import sqlite3
 import sys
@@ -26,9 +27,12 @@ _APPLICATION_ID = 0x50484C47  # "PHLG"
 
 # Large pages keep the chains of pages that hold a block short.
 _PAGE_BYTES = 16_384
-_WAL_PAGES = 2_048
+_WAL_PAGES = 512
 _WAL_KEPT_BYTES = 64 << 20
 _CACHE_KIB = 16_384
+
+_SHORT_WAIT_S, _LONG_WAIT_S = 0.0005, 0.005
+_SHORT_WAITS = 100
 
 TABLES = """
 CREATE TABLE topics (
@@ -124,7 +128,7 @@ class Connections:
             LogFullError, LogBusyError: nothing was kept; try again later.
         """
         with self._turn(), self.session() as connection:
-            connection.execute("BEGIN IMMEDIATE")
+            self._begin(connection)
             yield connection
             connection.execute("COMMIT")
 
@@ -223,6 +227,27 @@ class Connections:
             yield
         finally:
             self._write_lock.release()
+
+    def _begin(self, connection: sqlite3.Connection) -> None:
+        """Begin the only write transaction, waiting for other processes up to the timeout.
+
+        SQLite's own waiting soon sleeps for tens of milliseconds between two tries, which lets
+        one of two busy writers starve.
+        """
+        deadline = time.monotonic() + self._timeout_s
+        connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            for tries in itertools.count():
+                try:
+                    connection.execute("BEGIN IMMEDIATE")
+                    return
+                except sqlite3.OperationalError as error:
+                    code = getattr(error, "sqlite_errorcode", 0)
+                    if code & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                        raise
+                time.sleep(_SHORT_WAIT_S if tries < _SHORT_WAITS else _LONG_WAIT_S)
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {round(self._timeout_s * 1000)}")
 
     def _connect(self) -> sqlite3.Connection:
         try:

@@ -122,21 +122,32 @@ class SqliteEventLog(EventLog):
         with self._connections.reading() as connection:
             return self._catalog.topic(connection, topic).version.schema
 
-    def append(
-        self, topic: str, events: pa.Table | pa.RecordBatch, *, key: str = "user_id"
-    ) -> list[Appended]:
+    def append_all(
+        self,
+        events: Mapping[str, pa.Table | pa.RecordBatch],
+        *,
+        keys: Mapping[str, str] | None = None,
+    ) -> dict[str, list[Appended]]:
+        keys = keys or {}
         with self._connections.reading() as connection:
-            known = self._catalog.topic(connection, topic)
-        check_key(topic, key, known.version.schema)
-        table = conform(topic, events, known.version.schema)
-        if table.num_rows == 0:
-            return []
-        parts = split(table, key, known.partitions)
-        blocks: Iterable[Block] = itertools.starmap(encode, parts)
-        if table.nbytes <= _ENCODED_AHEAD_BYTES:
-            blocks = list(blocks)
-        with self._connections.writing() as connection:
-            return self._store(connection, known, blocks)
+            topics = {topic: self._catalog.topic(connection, topic) for topic in events}
+        tables = {}
+        for topic, known in topics.items():
+            check_key(topic, keys.get(topic, "user_id"), known.version.schema)
+            tables[topic] = conform(topic, events[topic], known.version.schema)
+        is_ahead = sum(table.nbytes for table in tables.values()) <= _ENCODED_AHEAD_BYTES
+        blocks: dict[str, Iterable[Block]] = {}
+        for topic, table in tables.items():
+            if table.num_rows:
+                parts = split(table, keys.get(topic, "user_id"), topics[topic].partitions)
+                encoded = itertools.starmap(encode, parts)
+                blocks[topic] = list(encoded) if is_ahead else encoded
+        appended: dict[str, list[Appended]] = {topic: [] for topic in events}
+        if blocks:
+            with self._connections.writing() as connection:
+                for topic, encoding in blocks.items():
+                    appended[topic] = self._store(connection, topics[topic], encoding)
+        return appended
 
     def read(
         self,

@@ -125,23 +125,21 @@ class MemoryEventLog(EventLog):
         with self._known(topic) as known:
             return known.schema
 
-    def append(
-        self, topic: str, events: pa.Table | pa.RecordBatch, *, key: str = "user_id"
-    ) -> list[Appended]:
-        with self._known(topic) as known:
-            check_key(topic, key, known.schema)
-            table = conform(topic, events, known.schema)
-            batches = list(split(table, key, len(known.partitions)))
-            before = known.heads()
-            latest_us = max(head.ingest_us for head in before.values())
-            ingest_us = max(microseconds(self._clock.now()), latest_us)
-            for partition, batch in batches:
-                known.partitions[partition].append(batch, ingest_us)
-            return [
-                Appended(number, before[number].end_offset, count)
-                for number, head in known.heads().items()
-                if (count := head.end_offset - before[number].end_offset)
-            ]
+    def append_all(
+        self,
+        events: Mapping[str, pa.Table | pa.RecordBatch],
+        *,
+        keys: Mapping[str, str] | None = None,
+    ) -> dict[str, list[Appended]]:
+        keys = keys or {}
+        with self._locked():
+            batches = {}
+            for topic, given in events.items():
+                known, key = self._topic(topic), keys.get(topic, "user_id")
+                check_key(topic, key, known.schema)
+                table = conform(topic, given, known.schema)
+                batches[topic] = list(split(table, key, len(known.partitions)))
+            return {topic: self._store(topic, parts) for topic, parts in batches.items()}
 
     def read(
         self,
@@ -228,9 +226,25 @@ class MemoryEventLog(EventLog):
     @contextmanager
     def _known(self, topic: str) -> Iterator[_Topic]:
         with self._locked():
-            if topic not in self._topics:
-                raise UnknownTopicError(
-                    f"The event log in memory has no topic {topic}.",
-                    hint=f"It has {', '.join(sorted(self._topics)) or 'no topic yet'}.",
-                )
-            yield self._topics[topic]
+            yield self._topic(topic)
+
+    def _topic(self, topic: str) -> _Topic:
+        if topic not in self._topics:
+            raise UnknownTopicError(
+                f"The event log in memory has no topic {topic}.",
+                hint=f"It has {', '.join(sorted(self._topics)) or 'no topic yet'}.",
+            )
+        return self._topics[topic]
+
+    def _store(self, topic: str, batches: list[tuple[int, pa.RecordBatch]]) -> list[Appended]:
+        known = self._topics[topic]
+        before = known.heads()
+        latest_us = max(head.ingest_us for head in before.values())
+        ingest_us = max(microseconds(self._clock.now()), latest_us)
+        for partition, batch in batches:
+            known.partitions[partition].append(batch, ingest_us)
+        return [
+            Appended(number, before[number].end_offset, count)
+            for number, head in known.heads().items()
+            if (count := head.end_offset - before[number].end_offset)
+        ]

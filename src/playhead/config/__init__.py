@@ -1,0 +1,35 @@
+"""Settings: `playhead.toml` in the workspace, then `PLAYHEAD_<SECTION>_<KEY>`, read once."""
+
+from playhead.config.address import Address
+from playhead.config.reading import FILE, MARK, read_settings
+from playhead.config.sections import (
+    SECTIONS,
+    ApiSettings,
+    BatchSettings,
+    EngineSettings,
+    GateSettings,
+    GatewaySettings,
+    LogSettings,
+    Settings,
+    SpeedSettings,
+    ViewSettings,
+)
+from playhead.config.template import TEMPLATE
+
+__all__ = [
+    "FILE",
+    "MARK",
+    "SECTIONS",
+    "TEMPLATE",
+    "Address",
+    "ApiSettings",
+    "BatchSettings",
+    "EngineSettings",
+    "GateSettings",
+    "GatewaySettings",
+    "LogSettings",
+    "Settings",
+    "SpeedSettings",
+    "ViewSettings",
+    "read_settings",
+]
