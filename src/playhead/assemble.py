@@ -3,7 +3,8 @@
 import logging
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import cached_property
@@ -16,20 +17,27 @@ import pyarrow as pa
 
 from playhead import disk
 from playhead.batch.clean import CleanReport, clean_topic
+from playhead.batch.deadletters import TOPIC as DEAD_LETTERS
+from playhead.batch.deadletters import DeadLetters, Wanted
 from playhead.batch.dimensions import rebuild_pair_ratings
 from playhead.batch.load import Loader, LoadReport, Progress
 from playhead.batch.quality import Metric, latest_report
 from playhead.batch.recompute import Recomputer, StateCoverage, ViewRun, state_table
+from playhead.batch.recover import Patch, Recoverer, RecoveryReport
 from playhead.batch.replay import Replayer, ReplayProgress, ReplayReport, ReplaySpec
 from playhead.clock import Clock, SystemClock
-from playhead.config import FILE, TEMPLATE, Settings, read_settings
+from playhead.config import FILE, MARK, TEMPLATE, Settings, read_settings
 from playhead.contracts import TOPICS
 from playhead.engines import connect
+from playhead.engines.duckdb import memory_limit as memory_limit_of
 from playhead.errors import CoverageError, ViewError, WorkspaceError
 from playhead.eventlog import EventLog, SqliteEventLog
 from playhead.lake import Lake, clean_table
 from playhead.lock import RoleLock
+from playhead.samples import FILE as SAMPLES
+from playhead.samples import Samples
 from playhead.serving import Answer, Coverage, Result, Session, Span, find_view
+from playhead.serving.jail import jailed
 from playhead.speed.alerts import TOPIC as ALERTS
 from playhead.speed.layer import SpeedConfig, SpeedLayer, Step
 from playhead.speed.state import StateStore
@@ -39,7 +47,6 @@ from playhead.views.naming import state_name
 
 logger = logging.getLogger(__name__)
 
-MARK = "workspace.format"
 FORMAT = 1
 _NEW = ".new"
 
@@ -113,7 +120,7 @@ class Workspace:
 
     def close(self) -> None:
         """Close every store that was opened; may be called twice."""
-        for name in ("session", "_judging", "log", "lake", "state", "_judging_state"):
+        for name in ("session", "_judging", "samples", "log", "lake", "state", "_judging_state"):
             if name in self.__dict__:
                 self.__dict__.pop(name).close()
 
@@ -133,6 +140,11 @@ class Workspace:
     def state(self) -> StateStore:
         """The speed layer's state."""
         return StateStore(self.path / "state.db")
+
+    @cached_property
+    def samples(self) -> Samples:
+        """Where this process counts what it does, for the gates."""
+        return Samples(self.path / SAMPLES, clock=self.clock)
 
     @cached_property
     def views(self) -> dict[str, View]:
@@ -171,6 +183,26 @@ class Workspace:
         """For reading: topics, dimensions, views as relations."""
         cache = self.path / "cache"
         return Session(self.lake, self.log, self.state, self.views, self._connect(), cache)
+
+    def refresh(self) -> None:
+        """Answer by the view files as they are now, if some have changed since they were read."""
+        changed = self._changed_views()
+        if changed is not None and "session" in self.__dict__:
+            self.session.use(changed)
+
+    def jail(self, *, memory_limit: str, threads: int) -> Session:
+        """A session for queries of strangers: it reads relations, and nothing else of the machine.
+
+        Args:
+            memory_limit: such as "500MB"; four times as much may be spilled to disk.
+            threads: worker threads.
+        """
+        connection = connect(memory_limit=memory_limit, threads=threads, temp_dir=self.path / "tmp")
+        spill = f"{4 * memory_limit_of(connection)}B"
+        folder = self.path / "lake"
+        return jailed(
+            self.lake, self.log, self.state, self.views, connection, folder=folder, spill=spill
+        )
 
     @cached_property
     def _judging(self) -> Session:
@@ -234,6 +266,14 @@ class Workspace:
         """The quality report of each table's last load; empty if nothing was loaded yet."""
         with self._connect() as connection:
             return latest_report(self.lake, connection)
+
+    @contextmanager
+    def dead_letters(self) -> Iterator[DeadLetters]:
+        """The events that were refused, as of now, for the block."""
+        if DEAD_LETTERS not in self.log.topics():
+            self._create_topics()
+        with self._connect() as connection:
+            yield DeadLetters(self.log, self.lake, connection)
 
     def lag(self) -> int:
         """Events that are in the event log and not yet in the speed layer's state."""
@@ -344,6 +384,29 @@ class Workspace:
             )
             return replayer.replay(source, spec, stop=stop, progress=progress)
 
+    def recover(
+        self, wanted: Wanted | None = None, patch: Patch | None = None, *, dry_run: bool = False
+    ) -> RecoveryReport:
+        """Send dead letters on that fit today's contracts, each once; see `Recoverer.recover`.
+
+        Args:
+            wanted: which; None: all that wait.
+            patch: what to change in each of them first.
+        """
+        # Only this needs it, and making its types takes a while.
+        from playhead.contracts.mixed import Limits, MixedDecoder
+
+        gateway = self.settings.gateway
+        limits = Limits(
+            max_field_bytes=gateway.max_field_kb << 10,
+            max_future=timedelta(seconds=gateway.max_future_seconds),
+            max_past=timedelta(days=gateway.max_past_days),
+            max_skew=timedelta(seconds=gateway.max_skew_seconds),
+        )
+        with self._role("recovery"), self.dead_letters() as letters:
+            recoverer = Recoverer(self.log, letters, MixedDecoder(limits=limits), self.clock)
+            return recoverer.recover(wanted or Wanted(), patch, dry_run=dry_run)
+
     def speed(
         self,
         stop: threading.Event | None = None,
@@ -353,12 +416,18 @@ class Workspace:
     ) -> None:
         """Run the speed layer until `stop`, or with `drain` until the event log is in state."""
         with self._role("speed layer"), self._connect() as connection:
-            layer = self.speed_layer(connection)
+            layer = self.speed_layer(connection, samples=self.samples)
             layer.start()
             layer.run(stop or threading.Event(), drain=drain, on_step=on_step)
 
-    def speed_layer(self, connection: duckdb.DuckDBPyConnection) -> SpeedLayer:
-        """The speed layer over this workspace; the caller holds its role."""
+    def speed_layer(
+        self, connection: duckdb.DuckDBPyConnection, *, samples: Samples | None = None
+    ) -> SpeedLayer:
+        """The speed layer over this workspace; the caller holds its role.
+
+        Args:
+            samples: where it counts what it does, for the gates; None: nowhere.
+        """
         settings = self.settings.speed
         config = SpeedConfig(
             trigger=timedelta(milliseconds=settings.trigger_ms),
@@ -378,6 +447,7 @@ class Workspace:
             judge=self._judge,
             changed_views=self._changed_views,
             config=config,
+            samples=samples,
         )
 
     def _judge(self, view: View, windows: Sequence[datetime]) -> pa.Table:

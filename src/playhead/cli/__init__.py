@@ -11,7 +11,19 @@ from typing import Annotated
 import typer
 
 from playhead import __version__, disk
-from playhead.cli import answers, describing, layers, loading, operations, replaying, trials
+from playhead.cli import (
+    answers,
+    deadletters,
+    describing,
+    gates,
+    keys,
+    layers,
+    loading,
+    operations,
+    platform,
+    replaying,
+    trials,
+)
 from playhead.cli.invocation import DEFAULT_WORKSPACE, DebugOption, Invocation, WorkspaceOption
 from playhead.cli.signals import INTERRUPTED
 from playhead.cli.terminal import configure_logging, fail, fail_unexpectedly
@@ -33,6 +45,10 @@ for group in (
     answers.app,
     describing.app,
     operations.app,
+    platform.app,
+    deadletters.app,
+    gates.app,
+    keys.app,
     trials.app,
 ):
     app.add_typer(group)

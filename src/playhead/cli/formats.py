@@ -55,7 +55,7 @@ def write(table: "pa.Table", format: Format, *, limit: int | None = None) -> Non
     if format is Format.ARROW:
         _write_arrow(chosen)
         return
-    from playhead.cli.rowtext import csv_text, json_text
+    from playhead.serving.rowtext import csv_text, json_text
 
     _write_pieces((csv_text if format is Format.CSV else json_text)(chosen))
 

@@ -104,6 +104,7 @@ def command(
     panel: str | None = None,
     examples: Sequence[str] = (),
     takes_rest: bool = False,
+    hidden: bool = False,
 ) -> Callable[[Function[Arguments]], Function[Arguments]]:
     """Make a function a command that takes --workspace and --debug after its name, too.
 
@@ -112,6 +113,7 @@ def command(
         panel: under which heading the help lists it.
         examples: command lines for the help and the documentation; tests run them.
         takes_rest: what the command does not know is left in `context.args`.
+        hidden: programs call it, and the help does not list it.
     """
 
     def register(function: Function[Arguments]) -> Function[Arguments]:
@@ -119,6 +121,7 @@ def command(
             name,
             epilog=shown_examples(examples),
             rich_help_panel=panel,
+            hidden=hidden,
             context_settings=_REST if takes_rest else None,
         )(with_invocation(function))
         return function

@@ -97,4 +97,6 @@ def speed(
         stopping_on_signals(stop),
         SpeedStatus(workspace) as status,
     ):
-        workspace.speed(stop, drain=drain, on_step=status.step)
+        workspace.speed(
+            stop, drain=drain, on_step=lambda step: status.step(step) if step.events else None
+        )

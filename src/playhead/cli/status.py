@@ -1,8 +1,9 @@
-"""The status line of the speed layer, on stderr."""
+"""The status lines of the speed layer and of the platform, on stderr."""
 
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -14,7 +15,11 @@ from playhead.cli.terminal import PLAIN_EVERY_S, note, stderr
 
 if TYPE_CHECKING:
     from playhead.assemble import Workspace
+    from playhead.platform.supervisor import Seen
     from playhead.speed.layer import Step
+
+ROUTINE, LOGGED_HEAD = " INFO ", 64
+"""A line of the log file says within its first characters how much it matters."""
 
 RATE_OVER_S = 5.0
 LOOK_EVERY_S = 0.5
@@ -107,4 +112,78 @@ class SpeedStatus:
         )
         if self._failing:
             line.append(f"   no alerts of {', '.join(self._failing)}", style="yellow")
+        return line
+
+
+class PlatformLine:
+    """Shows how the platform is while it runs, and what its parts say that is no routine.
+
+    On a terminal it is one line that changes; elsewhere a line once a minute.
+    """
+
+    EVERY_S = 60.0
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._told_at = clock()
+        self._state = ""
+        self._seen: Seen | None = None
+        self._live = (
+            Live(get_renderable=self._line, console=stderr, refresh_per_second=4, transient=True)
+            if stderr.is_terminal
+            else None
+        )
+
+    def __enter__(self) -> Self:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def look(self, seen: "Seen") -> None:
+        """Show the platform as the supervisor sees it; whoever closes stderr sees nothing."""
+        self._seen = seen
+        with suppress(OSError):
+            for line in seen.news:
+                if ROUTINE not in line[:LOGGED_HEAD]:
+                    note(line)
+            if seen.record.state != self._state:
+                self._state = seen.record.state
+                self._tell_state(seen)
+            elif self._live is None and self._clock() - self._told_at >= self.EVERY_S:
+                self._told_at = self._clock()
+                note(self._line().plain)
+
+    def _tell_state(self, seen: "Seen") -> None:
+        if self._state == "ready":
+            for name, url in seen.record.urls.items():
+                note(f"{name}: {url}")
+            note("ready; Ctrl-C, or playhead down, stops it")
+
+    def _line(self) -> Text:
+        if self._seen is None:
+            return Text("starting")
+        parts = self._seen.record.parts
+        figures: dict[str, float] = {}
+        for beat in self._seen.beats.values():
+            figures |= beat.figures
+        told = [self._seen.record.state]
+        if "lag" in figures:
+            told += [
+                f"{figures['events_per_s']:,.0f} events/s",
+                f"lag {figures['lag']:,.0f} events",
+                f"{figures['behind_s']:.1f} s behind",
+            ]
+        line = Text("   ".join([*told, f"{sum(part.restarts for part in parts)} restarts"]))
+        for part in parts:
+            if part.state == "restarting":
+                line.append(f"   {part.name} is down", style="red")
         return line

@@ -10,6 +10,7 @@ import typer
 
 import playhead
 from playhead.cli.invocation import Invocation, command
+from playhead.cli.terminal import stdout
 from playhead.errors import CoverageError, PlayheadError
 
 app = typer.Typer()
@@ -29,17 +30,27 @@ def demo(
             "--data", metavar="DIR", help="The six files; a small set is generated without them."
         ),
     ] = None,
+    keep: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep/--no-keep",
+            help="Go on serving until Ctrl-C; by default where stdout is a terminal.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """Show both layers at work, from nothing to an answer checked against a full recomputation.
+    """Show the platform at work, from nothing to answers checked against a full recomputation.
 
-    Loads all but the last tenth of the sessions and runs the batch layer, then replays the rest
-    through the speed layer. It leaves a workspace on which every other command works.
+    Loads all but the last tenth of the sessions and runs the batch layer, starts the platform,
+    sends the rest over HTTP and asks the API. It leaves a workspace on which every other command
+    works.
     """
     from playhead.demo import run_demo
 
-    # The demo has a process of its own for the speed layer, and ends that one first.
+    # The demo ends the processes of its platform before it goes.
     invocation.interrupts.patient = True
-    if not run_demo(invocation.workspace, data):
+    goes_on = stdout().is_terminal if keep is None else keep
+    if not run_demo(invocation.workspace, data, keep=goes_on):
         raise CoverageError(
             "the merged answer of a view differs from its full recomputation",
             hint="That must not happen: please report it, with the data if you can.",
@@ -59,7 +70,8 @@ def bench(
         str,
         typer.Argument(
             metavar="NAME",
-            help="speed, batch, freshness, query, recovery, growth, log, load, generate or demo.",
+            help="speed, batch, freshness, query, recovery, growth, log, load, generate, demo, "
+            "gateway or live.",
         ),
     ],
 ) -> None:

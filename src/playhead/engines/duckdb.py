@@ -43,7 +43,8 @@ def connect(
     if temp_dir is not None:
         config["temp_directory"] = str(_spill_folder(temp_dir))
     connection = duckdb.connect(":memory:", config=config)
-    connection.execute("SET TimeZone = 'UTC'")
+    # For cursors, too: a locked session takes no setting of theirs.
+    connection.execute("SET GLOBAL TimeZone = 'UTC'")
     connection.execute("SET enable_progress_bar = false")
     # DuckDB would push a join's Bloom filter into Arrow tables (in a union with Parquet files),
     # and then finds that it cannot filter them by one.
@@ -56,6 +57,38 @@ def memory_limit(connection: duckdb.DuckDBPyConnection) -> int:
     sql = "SELECT parse_formatted_bytes(current_setting('memory_limit'))"
     (limit,) = connection.execute(sql).fetchall()[0]
     return int(limit)
+
+
+def lock_in(connection: duckdb.DuckDBPyConnection, folder: Path, *, spill: str) -> None:
+    """Let a session and its cursors reach nothing but one folder, and change no setting; for good.
+
+    Python's variables, other files, the network and extensions are out of reach. What is locked
+    can still write into the folder by COPY: whoever takes SQL from others refuses statements
+    other than SELECT (`playhead.serving.jail`).
+
+    Args:
+        folder: what stays readable, with all below it.
+        spill: how much of the session's scratch folder may be used, such as "4GB".
+    """
+    for setting in (
+        f"allowed_directories = ['{_escaped(folder.absolute())}/']",
+        f"max_temp_directory_size = '{spill}'",
+        "allow_community_extensions = false",
+        "python_enable_replacements = false",
+        "enable_external_access = false",
+        "lock_configuration = true",
+    ):
+        connection.execute(f"SET GLOBAL {setting}")
+
+
+def _escaped(path: Path) -> str:
+    return str(path).replace("'", "''")
+
+
+def drop_spill(temp_dir: Path, process: int) -> None:
+    """Delete what the sessions of a process that is gone (or about to go) have spilled."""
+    for left in temp_dir.glob(f"{_SPILL}{process}-*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _spill_folder(temp_dir: Path) -> Path:

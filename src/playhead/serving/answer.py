@@ -62,7 +62,7 @@ class Answer(Result):
         self.view = view
         self.coverage = coverage
         self.watermark = watermark
-        self._revised = revised
+        self.revisions = revised
 
     def is_final(self, window: datetime) -> bool:
         """Whether the window that starts at `window` has ended by the watermark.
@@ -83,7 +83,7 @@ class Answer(Result):
         window = self._window
         column = self.to_arrow().column(window.key).cast(pa.timestamp("us"))
         starts = sorted(s for s in column.unique().to_pylist() if s is not None)
-        revisions = [self._revised.get(start, (0, 0)) for start in starts]
+        revisions = [self.revisions.get(start, (0, 0)) for start in starts]
         return pa.table(
             {
                 "window_start": pa.array(starts, pa.timestamp("us")),

@@ -36,7 +36,7 @@ def spans_asked(
     """
     try:
         tree = sqlglot.parse_one(sql, dialect="duckdb")
-    except SqlglotError:
+    except (SqlglotError, RecursionError):
         return {}
     found = {}
     for name, key in windows.items():

@@ -2,39 +2,57 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import duckdb
 
 from playhead.errors import QueryError
 
-_EXPLAIN = re.compile(r"\s*EXPLAIN(\s+ANALYZE|\s*\([^)]*\))?\s", re.IGNORECASE)
+_EXPLAIN = re.compile(
+    r"(?:\s|--[^\n]*\n|/\*.*?\*/)*EXPLAIN(?:\s+ANALYZE|\s*\([^)]*\))?\s",
+    re.IGNORECASE | re.DOTALL,
+)
+
+Guard = Callable[[Any, str], None]
+"""Told the syntax tree of a query and its text; raises QueryError where it is refused."""
 
 
-def relations_read(connection: duckdb.DuckDBPyConnection, sql: str) -> set[str]:
+def relations_read(
+    connection: duckdb.DuckDBPyConnection, sql: str, guard: Guard | None = None
+) -> set[str]:
     """The relations that a query names, as it writes them, without those of its own WITH.
 
     DuckDB's own list of table names comes from its binder, which fails on `JOIN ... USING` as
     long as the tables do not exist.
 
+    Args:
+        guard: looks at the query first; None: whatever can be read is taken.
+
     Raises:
         QueryError: it is not one SELECT (or EXPLAIN of one).
     """
+    text = sql
     try:
         kinds = [statement.type for statement in connection.extract_statements(sql)]
         if kinds == [duckdb.StatementType.EXPLAIN]:
-            sql = _EXPLAIN.sub("", sql, count=1)
+            explain = _EXPLAIN.match(sql)
+            sql = sql[explain.end() :] if explain else ""
             kinds = [statement.type for statement in connection.extract_statements(sql)]
         if kinds != [duckdb.StatementType.SELECT]:
             raise _no_select(kinds)
         row = connection.execute("SELECT json_serialize_sql(?)", [sql]).fetchone()
     except duckdb.Error as error:
         raise QueryError(str(error)) from error
-    tree = json.loads(row[0]) if row else {"error": True}
-    if tree["error"]:
-        raise QueryError(f"the query cannot be read: {tree.get('error_message', sql)}")
-    return set(_names(tree, frozenset()))
+    try:
+        tree = json.loads(row[0]) if row else {"error": True}
+        if tree["error"]:
+            raise QueryError(f"the query cannot be read: {tree.get('error_message', sql)}")
+        if guard is not None:
+            guard(tree, text)
+        return set(_names(tree, frozenset()))
+    except RecursionError:
+        raise QueryError("the query is nested too deeply") from None
 
 
 def _no_select(kinds: list[Any]) -> QueryError:

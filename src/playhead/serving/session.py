@@ -1,7 +1,8 @@
 """One reading session: every topic, dimension and view a relation by its name, as of now."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import threading
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 from pathlib import Path
@@ -16,7 +17,7 @@ from playhead.batch.quality import REPORT_SCHEMA
 from playhead.contracts import DIMENSIONS as CONTRACTS
 from playhead.contracts import TOPICS
 from playhead.engines.duckdb import memory_limit
-from playhead.errors import QueryError, UnknownViewError
+from playhead.errors import QueryError, QueryMemoryError, UnknownViewError
 from playhead.eventlog import EventLog
 from playhead.lake import Lake
 from playhead.lake.tables import QUALITY_QUARANTINE, QUALITY_REPORT, dimension_name
@@ -26,8 +27,9 @@ from playhead.serving.coverage import Coverage
 from playhead.serving.follow import Follower
 from playhead.serving.history import KeptGroups
 from playhead.serving.merge import Merger
-from playhead.serving.names import relations_read
+from playhead.serving.names import Guard, relations_read
 from playhead.serving.sources import Span
+from playhead.serving.stop import Stop
 from playhead.serving.topics import TopicReader
 from playhead.speed.recall import newest_event
 from playhead.speed.state import StateStore
@@ -41,6 +43,7 @@ SYSTEM_TABLES = {
 }
 ALERTS = "alerts"
 DIMENSIONS = ("users", "movies", "pair_ratings")
+_ROWS_AT_ONCE = 65_536
 _FOLLOWED_SHARE = 4
 """Beside DuckDB's memory, views that are followed may take one part in so many of its limit."""
 
@@ -53,6 +56,7 @@ class Session:
     Args:
         connection: a DuckDB session of its own; closed with this one.
         cache: a folder for what can be computed again; None: nothing is kept.
+        guard: looks at every query before it is run; None: any SELECT is taken.
     """
 
     def __init__(
@@ -63,7 +67,10 @@ class Session:
         views: Mapping[str, View],
         connection: duckdb.DuckDBPyConnection,
         cache: Path | None = None,
+        guard: Guard | None = None,
     ) -> None:
+        self._guard = guard
+        self._stops = threading.local()
         self._lake, self._state, self._views = lake, state, views
         self._connection = connection
         follower = Follower(KeptGroups(cache), memory_limit(connection) // _FOLLOWED_SHARE)
@@ -75,11 +82,31 @@ class Session:
         """Let go of DuckDB; may be called twice."""
         self._connection.close()
 
+    def use(self, views: Mapping[str, View]) -> None:
+        """Know these views from now on."""
+        self._views = views
+
+    @contextmanager
+    def until(self, stop: Stop) -> Iterator[None]:
+        """Whatever this thread asks for within the block ends when `stop` says so.
+
+        Raises:
+            QueryTimeoutError: it did.
+        """
+        self._stops.now = stop
+        try:
+            yield
+        finally:
+            self._stops.now = None
+
     @contextmanager
     def _scope(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A session for one answer: what is defined and registered in it goes with it."""
-        with self._connection.cursor() as connection:
-            connection.execute("SET TimeZone = 'UTC'")
+        stop: Stop | None = getattr(self._stops, "now", None)
+        with (
+            self._connection.cursor() as connection,
+            stop.ending(connection) if stop is not None else nullcontext(),
+        ):
             yield connection
 
     @property
@@ -87,20 +114,23 @@ class Session:
         """Every name that a query may read."""
         return sorted({*self._views, *TOPICS, *DIMENSIONS, *SYSTEM_TABLES, ALERTS})
 
-    def query(self, sql: str) -> pa.Table:
+    def query(self, sql: str, *, limit: int | None = None) -> pa.Table:
         """The answer of one SELECT (DuckDB's dialect).
+
+        Args:
+            limit: no more rows than these; None: all.
 
         Raises:
             QueryError: no single SELECT, an unknown relation or column, or a failing expression.
             CoverageError: a view that the query reads has no exact answer now.
         """
         with self._scope() as connection:
-            names = sorted(relations_read(connection, sql))
+            names = sorted(relations_read(connection, sql, self._guard))
             spans = spans_asked(connection, sql, self._window_columns(names))
             for name in names:
                 source = self._source(connection, name.lower(), spans.get(name))
                 connection.execute(f"CREATE OR REPLACE TEMP VIEW {quote(name)} AS {source}")
-            return _run(connection, sql)
+            return _run(connection, sql, limit)
 
     def views_read(self, sql: str) -> list[View]:
         """The views that a query reads by name.
@@ -138,6 +168,15 @@ class Session:
                 self._answers.keep(basis.identity, within, known)
             return known, basis.coverage
 
+    def identity(self, view: View, within: Span | None = None) -> Hashable:
+        """Says whether the answer is the same as before, without making it.
+
+        Raises:
+            CoverageError: it has no exact answer now, and why.
+        """
+        with self._scope() as connection:
+            return self._merger.basis(connection, view, within=within).identity
+
     def coverage(self, view: View) -> tuple[Coverage, ...]:
         """What the view's answer would be made of.
 
@@ -158,7 +197,8 @@ class Session:
 
     def newest(self, topic: str) -> datetime | None:
         """The highest event time of a topic that either layer has seen; None before any."""
-        return newest_event(self._lake, self._state, self._connection, topic)
+        with self._scope() as connection:
+            return newest_event(self._lake, self._state, connection, topic)
 
     def full(self, view: View) -> pa.Table:
         """The view by plain recomputation over every event that batch and speed count."""
@@ -222,11 +262,45 @@ def _only(sql: str, window: Window | None, within: Span | None) -> str:
     )
 
 
-def _run(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
+def _run(connection: duckdb.DuckDBPyConnection, sql: str, limit: int | None = None) -> pa.Table:
     try:
-        return connection.execute(sql).to_arrow_table()
+        answer = connection.execute(sql)
+        _refuse_wrong(answer)
+        return answer.to_arrow_table() if limit is None else _first(answer, limit)
+    except duckdb.OutOfMemoryException as error:
+        raise QueryMemoryError(
+            f"the query needs more memory than it may have: {str(error).splitlines()[0]}",
+            hint=disk.advice(error) or "Ask for fewer groups, rows or windows.",
+        ) from error
     except duckdb.Error as error:
         raise QueryError(str(error), hint=disk.advice(error)) from error
+    except (OSError, pa.ArrowException) as error:
+        # Of a type that Arrow does not have, or of more text than it takes.
+        raise QueryError(
+            f"the answer cannot be written: {error}", hint=disk.advice(error)
+        ) from error
+
+
+def _refuse_wrong(answer: duckdb.DuckDBPyConnection) -> None:
+    """Refuse an answer of a type that DuckDB gives to Arrow with other values."""
+    for name, type_, *_ in answer.description or ():
+        if "UHUGEINT" in str(type_):
+            raise QueryError(
+                f"column {name} is {type_}, of which an answer would hold wrong numbers",
+                hint="Cast it to HUGEINT or VARCHAR.",
+            )
+
+
+def _first(answer: duckdb.DuckDBPyConnection, limit: int) -> pa.Table:
+    """The first rows of a query's answer; the others are not made where that can be."""
+    reader = answer.to_arrow_reader(min(limit, _ROWS_AT_ONCE) or 1)
+    batches: list[pa.RecordBatch] = []
+    while sum(batch.num_rows for batch in batches) < limit:
+        try:
+            batches.append(reader.read_next_batch())
+        except StopIteration:
+            break
+    return pa.Table.from_batches(batches, reader.schema).slice(0, limit)
 
 
 def _how_to_load(dimension: str) -> str:

@@ -6,6 +6,8 @@ that what an event gets of them is a small integer.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import numpy.typing as npt
@@ -95,6 +97,20 @@ def _repeats(column: pa.ChunkedArray) -> bool:
     return len(sample) == _SAMPLE and len(sample.unique()) * 4 < _SAMPLE
 
 
+@dataclass(frozen=True)
+class Lookups:
+    """How the keys of some events fared in one dimension.
+
+    Attributes:
+        asked: events that have a key.
+        found: of these, how many have a row.
+    """
+
+    dimension: str
+    asked: int
+    found: int
+
+
 class Enricher:
     """Makes the wide topic of batches of events, sharing each lookup between all leaves."""
 
@@ -124,6 +140,29 @@ class Enricher:
                 events = events.append_column(lookup.wide(column), dimension.take(column, rows))
             events = events.append_column(lookup.found, pc.is_valid(rows))
         return events
+
+    def lookups(self, events: pa.Table) -> tuple[Lookups, ...]:
+        """How the keys of events fared, one entry a lookup.
+
+        Args:
+            events: what `widen` has returned.
+        """
+        return tuple(
+            Lookups(
+                lookup.dimension,
+                events.num_rows - _nulls([events.column(event) for event, _ in lookup.on]),
+                int(pc.sum(events.column(lookup.found)).as_py() or 0),
+            )
+            for lookup in self._lookups
+        )
+
+
+def _nulls(columns: Sequence[pa.ChunkedArray]) -> int:
+    """How many rows have a NULL in some column."""
+    holding = [column for column in columns if column.null_count]
+    if len(holding) <= 1:
+        return sum(column.null_count for column in holding)
+    return int(pc.sum(reduce(pc.or_, map(pc.is_null, holding))).as_py())
 
 
 def merged_lookups(leaves: Sequence[Leaf]) -> tuple[Lookup, ...]:

@@ -5,6 +5,7 @@ whenever more events wait in the event log than one micro-batch takes. They are 
 if none of them repeats, which seldom has to be done again.
 """
 
+import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from playhead.eventlog import EventLog
 from playhead.eventlog.keys import hash_pairs
 from playhead.speed.coding import Coder
 from playhead.speed.compact import events_part
-from playhead.speed.enrich import Enricher
+from playhead.speed.enrich import Enricher, Lookups
 from playhead.speed.read import arrival_us, read_new
 from playhead.speed.records import Encoded, Part
 
@@ -32,6 +33,8 @@ class Intake:
         events: the wide topic's columns that some state needs, and event_time; n rows.
         after: the next offsets, by partition.
         encoded: the events as a part of the plan's states, if somebody encodes them ahead.
+        lookups: how their keys fared in the dimensions.
+        enrich_ms: how long looking them up took.
     """
 
     ids: tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]
@@ -39,6 +42,8 @@ class Intake:
     events: pa.Table
     after: dict[int, int]
     encoded: Future[Encoded] | None = None
+    lookups: tuple[Lookups, ...] = ()
+    enrich_ms: float = 0.0
 
     def part(self, states: tuple[str, ...], kept: pa.Table) -> Part | Encoded:
         """What counts for some states: all events, or those of them that are kept."""
@@ -82,12 +87,21 @@ class Plan:
         events, after = read_new(log, self.topic, self.read, position, limit=limit)
         if not events.num_rows:
             return None
-        wide = self.coder.code(self.enricher.widen(events).select(self.kept))
+        began = time.perf_counter()
+        enriched = self.enricher.widen(events)
+        enrich_ms = (time.perf_counter() - began) * 1000
+        wide = self.coder.code(enriched.select(self.kept))
         encoded = None
         if pool is not None and self.states:
             encoded = pool.submit(lambda: Encoded.of(events_part(self.states, wide)))
         return Intake(
-            hash_pairs(events.column("event_id")), arrival_us(events), wide, after, encoded
+            hash_pairs(events.column("event_id")),
+            arrival_us(events),
+            wide,
+            after,
+            encoded,
+            self.enricher.lookups(enriched),
+            enrich_ms,
         )
 
 

@@ -22,6 +22,7 @@ from playhead.clock import Clock
 from playhead.errors import StateError
 from playhead.eventlog import EventLog
 from playhead.lake import Lake
+from playhead.samples import Samples
 from playhead.speed.alerts import TOPIC as ALERTS
 from playhead.speed.alerts import Alerter, Judge
 from playhead.speed.background import Background
@@ -30,6 +31,7 @@ from playhead.speed.config import SpeedConfig
 from playhead.speed.dimensions import DimensionTables, dimension_versions, read_dimensions
 from playhead.speed.intake import Intake, Taker
 from playhead.speed.judge import Due, Failure, WindowJudge
+from playhead.speed.measuring import Measuring
 from playhead.speed.memory import IdMemory
 from playhead.speed.read import check_ends
 from playhead.speed.recall import Recaller
@@ -75,6 +77,7 @@ class SpeedLayer:
         connection: a DuckDB session of its own.
         judge: the merged answer of a view in some windows, for alerts.
         changed_views: all views, if their texts changed since it was last asked; else None.
+        samples: where it counts what it did, for the gates; None: nowhere.
     """
 
     def __init__(
@@ -89,8 +92,10 @@ class SpeedLayer:
         judge: Judge,
         changed_views: Callable[[], Mapping[str, View] | None] = lambda: None,
         config: SpeedConfig | None = None,
+        samples: Samples | None = None,
     ) -> None:
         self._log, self._state, self._lake = log, state, lake
+        self._measuring = None if samples is None else Measuring(samples, clock)
         self._views = dict(views)
         self._changed_views = changed_views
         self._connection = connection
@@ -212,10 +217,12 @@ class SpeedLayer:
         """Take in what is new in the event log, once; everything of it is committed, or nothing."""
         batch = MicroBatch(self._state.open_epoch(), dimensions=self._dimensions.label)
         taken: dict[str, Taken] = {}
+        intakes: list[Intake] = []
         for topic in self._topics.values():
             intake = topic.take()
             if intake is not None:
                 taken[topic.name] = self._count(topic, intake, batch)
+                intakes.append(intake)
         if not taken:
             return Step()
         self._state.commit(batch)
@@ -225,6 +232,8 @@ class SpeedLayer:
             topic.next.update(kept.after)
             topic.newest = kept.newest
             self._memory.remember(topic, kept)
+        if self._measuring is not None:
+            self._measuring.committed(batch, intakes)
         seen = batch.progress.values()
         return Step(
             sum(one.events + one.duplicates for one in seen),
@@ -366,7 +375,7 @@ class SpeedLayer:
         Args:
             stop: set by whoever wants the layer to end.
             drain: end by itself once all that is in the event log is in state.
-            on_step: told of every trigger that found events.
+            on_step: told of every trigger, also of one that found nothing.
         """
         with self._compaction() as compactor, BackgroundCompactor(compactor):
             with self._beside_triggers():
@@ -396,7 +405,7 @@ class SpeedLayer:
         while not stop.is_set():
             began = self._clock.monotonic()
             step = self.step()
-            if step.events and on_step:
+            if on_step:
                 on_step(step)
             if drain and not step.events:
                 break

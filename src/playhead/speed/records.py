@@ -38,6 +38,7 @@ class Touched:
     view: str
     start: datetime
     late: int = 0
+    events: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)

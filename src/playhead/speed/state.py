@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from playhead.errors import StateError
-from playhead.speed import blocktable, windowtable
+from playhead.speed import blocktable, topictable, windowtable
 from playhead.speed.blocktable import Bodies
 from playhead.speed.records import (
     Active,
@@ -151,11 +151,8 @@ class StateStore:
 
     def progress(self) -> dict[str, Progress]:
         """What has been seen, by topic."""
-        rows = self._file.rows("SELECT topic, max_event_time, events, duplicates, late FROM topics")
-        return {
-            topic: Progress(newest and datetime.fromisoformat(newest), *counts)
-            for topic, newest, *counts in rows
-        }
+        with self._file.reading() as db:
+            return topictable.progress(db)
 
     # -- what serving reads --------------------------------------------------------------
 
@@ -201,6 +198,14 @@ class StateStore:
         with self._file.reading() as db:
             blocks = self._bodies.blocks(db, state, first_us=first_us, last_us=last_us)
             return self.head(state, topic), blocks
+
+    def sizes(self) -> dict[str, tuple[int, int, int]]:
+        """(blocks, rows, bytes) by state; events that several states share count for each."""
+        rows = self._file.rows(
+            "SELECT state, COUNT(*), SUM(rows), SUM(LENGTH(bytes)) FROM blocks "
+            "JOIN bodies USING (body) GROUP BY state"
+        )
+        return {state: (blocks, count, size) for state, blocks, count, size in rows}
 
     def windows(self, view: str) -> list[tuple[datetime, str, int, int]]:
         """(start, "open" | "final" | "revised", revision, late events) of windows of note."""
@@ -270,7 +275,7 @@ class StateStore:
                 [(batch.epoch, topic, load) for topic, load in batch.loads.items()],
             )
             for topic, seen in batch.progress.items():
-                _add_progress(db, topic, seen)
+                topictable.add(db, topic, seen)
             windowtable.touch(db, batch.windows)
 
     def begin(self, positions: Mapping[str, Mapping[int, int]]) -> None:
@@ -481,18 +486,6 @@ def _get(db: sqlite3.Connection, key: str) -> str | None:
 
 def _put(db: sqlite3.Connection, key: str, value: str) -> None:
     db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
-
-
-def _add_progress(db: sqlite3.Connection, topic: str, seen: Progress) -> None:
-    newest = seen.max_event_time and seen.max_event_time.isoformat(" ")
-    db.execute(
-        "INSERT INTO topics VALUES (?, ?, ?, ?, ?) ON CONFLICT (topic) DO UPDATE SET "
-        "max_event_time = NULLIF(MAX(COALESCE(max_event_time, ''), "
-        "COALESCE(excluded.max_event_time, '')), ''), "
-        "events = events + excluded.events, duplicates = duplicates + excluded.duplicates, "
-        "late = late + excluded.late",
-        (topic, newest, seen.events, seen.duplicates, seen.late),
-    )
 
 
 def _now() -> str:

@@ -101,7 +101,7 @@ class WindowedView:
         self, rows: Sequence[tuple[datetime, int]], watermark: datetime | None
     ) -> list[Touched]:
         final = self.final_before(watermark) if watermark else _FIRST
-        return [Touched(self.view.name, w, n if w < final else 0) for w, n in rows]
+        return [Touched(self.view.name, w, n if w < final else 0, n) for w, n in rows]
 
 
 def windowed_views(views: list[View]) -> list[WindowedView]:

@@ -295,4 +295,4 @@ def test_contracts_in_every_format() -> None:
     described = json.loads(run("contracts", "playback", "--json").text)
     assert described == json.loads(run("contracts", "playback", "--format", "json").text)
     assert {"name", "type", "required", "doc"} <= set(described["fields"][0])
-    assert len(json.loads(run("contracts", "--json").text)) == 6
+    assert len(json.loads(run("contracts", "--json").text)) == 12

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from playhead.cli.rowtext import csv_text, json_text
 from playhead.cli.tables import data_table, fitting
+from playhead.serving.rowtext import csv_text, json_text
 
 TEXTS = st.none() | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 ROWS = st.lists(

@@ -13,17 +13,32 @@ from playhead.cli import trials
 def test_demo_fails_unless_the_answers_are_equal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, equal: bool
 ) -> None:
-    asked: list[tuple[Path, Path | None]] = []
+    asked: list[tuple[Path, Path | None, bool]] = []
 
-    def run_demo(workspace: Path, data: Path | None) -> bool:
-        asked.append((workspace, data))
+    def run_demo(workspace: Path, data: Path | None, *, keep: bool) -> bool:
+        asked.append((workspace, data, keep))
         return equal
 
     monkeypatch.setattr("playhead.demo.run_demo", run_demo)
     done = run("demo", "--data", "files", "-w", tmp_path)
-    assert asked == [(tmp_path, Path("files"))]
+    assert asked == [(tmp_path, Path("files"), False)]
     assert done.status == (0 if equal else 1)
     assert ("differs" in done.err) is not equal
+
+
+def test_demo_goes_on_serving_where_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def run_demo(_: Path, __: Path | None, *, keep: bool) -> bool:
+        asked.append(keep)
+        return True
+
+    monkeypatch.setattr("playhead.demo.run_demo", run_demo)
+    assert run("demo", "--keep", "-w", tmp_path).status == 0
+    assert run("demo", "--no-keep", "-w", tmp_path).status == 0
+    assert asked == [True, False]
 
 
 def test_demo_leaves_a_folder_of_something_else_alone(tmp_path: Path) -> None:

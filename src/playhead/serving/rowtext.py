@@ -6,6 +6,7 @@ written as it is.
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from itertools import count
 
 import pyarrow as pa
@@ -20,42 +21,50 @@ _BATCH_ROWS = 20_000
 _RELATION = "rows"
 
 
-def csv_text(table: pa.Table) -> Iterator[memoryview]:
+def csv_text(table: pa.Table, *, text: bool = False) -> Iterator[memoryview]:
     """A header and the rows (RFC 4180 quoting, lines end with a line feed), piece by piece.
 
     NULL is an empty field and an empty string is `""`; dates and times are ISO 8601, decimals
     exact, nested values JSON.
+
+    Args:
+        text: as for JSON, within nested values.
     """
+    manner = _Manner(text)
     names = ",".join(_quoted_name(name) for name in table.column_names)
     yield memoryview(f"{names}\n".encode())
     null = '""' if table.num_columns == 1 else ""
 
     def line(columns: Sequence[tuple[str, DuckDBPyType]]) -> str:
-        fields = (f"coalesce({_csv_field(sql, kind)}, '{null}')" for sql, kind in columns)
+        fields = (f"coalesce({_csv_field(sql, kind, manner)}, '{null}')" for sql, kind in columns)
         return " || ',' || ".join(fields) + " || chr(10)"
 
     yield from _texts(table, line)
 
 
-def json_text(table: pa.Table) -> Iterator[memoryview]:
+def json_text(table: pa.Table, *, text: bool = False) -> Iterator[memoryview]:
     """A JSON array with an object a row, piece by piece.
 
     Decimals and integers are numbers with all their digits, dates and times ISO 8601 strings,
     structs objects, lists arrays; a number that is none (NaN, infinity) is null.
+
+    Args:
+        text: DECIMALs and integers of 64 bits or more are strings, in nested values too.
     """
+    manner = _Manner(text)
 
     def line(columns: Sequence[tuple[str, DuckDBPyType]]) -> str:
         members = [
-            (name, _json_value(sql, kind, count()))
+            (name, _json_value(sql, kind, manner))
             for name, (sql, kind) in zip(table.column_names, columns, strict=True)
         ]
         return f"',' || chr(10) || {_json_object(members)}"
 
     opening = memoryview(b"[")
-    for text in _texts(table, line):
+    for piece in _texts(table, line):
         yield opening
         # Every row begins with a comma; the first has nothing before it.
-        yield text[1:] if opening else text
+        yield piece[1:] if opening else piece
         opening = memoryview(b"")
     yield memoryview(b"[]\n" if opening else b"\n]\n")
 
@@ -68,13 +77,19 @@ def _texts(
     Args:
         line: SQL of a row's text, given SQL and type of each column.
     """
-    with connect() as connection:
+    with _session().cursor() as connection:
         columns = _register(connection, table)
         reader = connection.execute(f"SELECT {line(columns)} FROM {_RELATION}").to_arrow_reader(
             _BATCH_ROWS
         )
         for batch in reader:
             yield from _buffer(batch.column(0))
+
+
+@cache
+def _session() -> DuckDBPyConnection:
+    """One for all texts of this process: opening one costs more than a page of rows."""
+    return connect()
 
 
 def _register(connection: DuckDBPyConnection, table: pa.Table) -> list[tuple[str, DuckDBPyType]]:
@@ -103,11 +118,9 @@ def _quoted_name(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _csv_field(sql: str, kind: DuckDBPyType) -> str:
+def _csv_field(sql: str, kind: DuckDBPyType, manner: "_Manner") -> str:
     if kind.id in _NESTED:
-        return _csv_quoted(
-            f"CASE WHEN {sql} IS NOT NULL THEN {_json_value(sql, kind, count())} END"
-        )
+        return _csv_quoted(f"CASE WHEN {sql} IS NOT NULL THEN {_json_value(sql, kind, manner)} END")
     if kind.id in _PLAIN or _is_time(kind):
         return _text(sql, kind)
     return _csv_quoted(_text(sql, kind))
@@ -124,24 +137,35 @@ def _csv_quoted(text: str) -> str:
 # -- JSON --------------------------------------------------------------------------------
 
 
-def _json_value(sql: str, kind: DuckDBPyType, numbers: Iterator[int]) -> str:
-    """SQL of the value as JSON text, never NULL.
+class _Manner:
+    """How values are written.
 
-    Args:
+    Attributes:
+        text: numbers that doubles may not hold are strings.
         numbers: for names of lambda parameters, each used once.
     """
+
+    def __init__(self, text: bool) -> None:
+        self.text = text
+        self.numbers = count()
+
+
+def _json_value(sql: str, kind: DuckDBPyType, manner: _Manner) -> str:
+    """SQL of the value as JSON text, never NULL."""
     if kind.id == "struct":
         members = [
-            (name, _json_value(f"struct_extract({sql}, {_literal(name)})", child, numbers))
+            (name, _json_value(f"struct_extract({sql}, {_literal(name)})", child, manner))
             for name, child in _children(kind).items()
         ]
         made = _json_object(members)
     elif kind.id in ("list", "array"):
-        made = _json_list(sql, _children(kind)["child"], numbers)
+        made = _json_list(sql, _children(kind)["child"], manner)
     elif kind.id == "map":
-        made = _json_map(sql, _children(kind)["value"], numbers)
+        made = _json_map(sql, _children(kind)["value"], manner)
     elif kind.id in _FLOATS:
         made = f"CASE WHEN isfinite({sql}) THEN {_text(sql, kind)} END"
+    elif kind.id in _WIDE and manner.text:
+        made = f"'\"' || {_text(sql, kind)} || '\"'"
     elif kind.id in _PLAIN:
         made = _text(sql, kind)
     else:
@@ -157,15 +181,15 @@ def _json_object(members: Sequence[tuple[str, str]]) -> str:
     return "'{' || " + " || ',' || ".join(parts) + " || '}'"
 
 
-def _json_list(sql: str, child: DuckDBPyType, numbers: Iterator[int]) -> str:
-    item = f"item{next(numbers)}"
-    made = _json_value(item, child, numbers)
+def _json_list(sql: str, child: DuckDBPyType, manner: _Manner) -> str:
+    item = f"item{next(manner.numbers)}"
+    made = _json_value(item, child, manner)
     return f"'[' || array_to_string(list_transform({sql}, lambda {item}: {made}), ',') || ']'"
 
 
-def _json_map(sql: str, child: DuckDBPyType, numbers: Iterator[int]) -> str:
-    entry = f"entry{next(numbers)}"
-    made = _json_value(f"{entry}.value", child, numbers)
+def _json_map(sql: str, child: DuckDBPyType, manner: _Manner) -> str:
+    entry = f"entry{next(manner.numbers)}"
+    made = _json_value(f"{entry}.value", child, manner)
     member = f"CAST(to_json(CAST({entry}.key AS VARCHAR)) AS VARCHAR) || ':' || {made}"
     entries = f"list_transform(map_entries({sql}), lambda {entry}: {member})"
     return f"'{{' || array_to_string({entries}, ',') || '}}'"
@@ -175,9 +199,10 @@ def _json_map(sql: str, child: DuckDBPyType, numbers: Iterator[int]) -> str:
 
 _NESTED = {"struct", "list", "array", "map"}
 _FLOATS = {"float", "double"}
-_PLAIN = _FLOATS | {
-    "boolean", "tinyint", "smallint", "integer", "bigint", "hugeint",
-    "utinyint", "usmallint", "uinteger", "ubigint", "uhugeint", "decimal",
+_WIDE = {"bigint", "hugeint", "ubigint", "uhugeint", "decimal"}
+_PLAIN = {
+    *_FLOATS, *_WIDE, "boolean",
+    "tinyint", "smallint", "integer", "utinyint", "usmallint", "uinteger",
 }  # fmt: skip
 """Types whose text is a number or a boolean in JSON, and needs no quotes in CSV."""
 

@@ -1,0 +1,90 @@
+"""The parts of a platform as data: what is started, where it listens, how it may end."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import IntEnum
+from pathlib import Path
+
+from playhead.config import Address, Settings
+from playhead.platform.records import RunFolder
+
+SILENCE = timedelta(seconds=60)
+"""A part that has beaten and then says nothing for so long hangs."""
+
+STARTING = timedelta(minutes=10)
+"""The speed layer may read the ids of a day before it first beats."""
+
+MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
+
+
+class Role(IntEnum):
+    """In which turn a part is told to stop; a turn waits for the one before."""
+
+    TAKES_IN = 0
+    WORKS_BESIDE = 1
+    MAKES_ANSWERS = 2
+    ANSWERS = 3
+
+
+@dataclass(frozen=True)
+class Part:
+    """One process of the platform.
+
+    Attributes:
+        name: unique in the platform.
+        command: what is run; `--alive FD` is added, and `--listen FD` if it has a socket.
+        role: when it stops.
+        socket: the name of the socket that it listens at; parts may share one.
+        environment: variables besides those of the supervisor.
+        silence: with no heartbeat for so long it hangs, and is killed.
+        starting: the same before its first heartbeat.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    role: Role
+    socket: str | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    silence: timedelta = SILENCE
+    starting: timedelta = STARTING
+
+
+def standard_parts(workspace: Path, settings: Settings) -> list[Part]:
+    """The gateway's workers, the speed layer, the batch layer and the API."""
+
+    def command(name: str, *more: str) -> tuple[str, ...]:
+        start = (sys.executable, "-m", "playhead", "-w", str(workspace), "part", name)
+        return (*start, *more)
+
+    workers = settings.gateway.workers
+    shared = {MULTIPROCESS: str(RunFolder(workspace).metrics)}
+    gateways = [
+        Part(name, command(name, "--workers", str(workers)), Role.TAKES_IN, "gateway", shared)
+        for name in (f"gateway-{number}" for number in range(1, workers + 1))
+    ]
+    speed = Part(
+        "speed",
+        command("speed"),
+        Role.MAKES_ANSWERS,
+        silence=SILENCE + 2 * settings.trigger,
+    )
+    return [
+        *gateways,
+        speed,
+        Part("batch", command("batch"), Role.WORKS_BESIDE),
+        Part("api", command("api"), Role.ANSWERS, "api"),
+    ]
+
+
+def standard_addresses(settings: Settings) -> dict[str, Address]:
+    """Where the sockets of the standard parts listen, by name."""
+    sections = {"gateway": settings.gateway.address, "api": settings.api.address}
+    return {name: Address.parse(text) for name, text in sections.items()}
+
+
+def secure_sockets(settings: Settings) -> tuple[str, ...]:
+    """Names of the sockets that speak TLS."""
+    sections = {"gateway": settings.gateway.tls_key, "api": settings.api.tls_key}
+    return tuple(name for name, key in sections.items() if key)
