@@ -2,8 +2,9 @@
 
 WORKSPACE ?= ./workspace
 DATA ?=
+KEEP ?=
 PYTHON ?=
-PYTEST_ARGS ?= -n 2
+PYTEST_ARGS ?= -n 2 --dist worksteal
 BENCH_ARGS ?=
 ARGS ?=
 LOCK_ARGS ?=
@@ -13,15 +14,16 @@ STAMP := .venv/.installed
 NEEDS_3_11 := import sys; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow torture check bench docs lock clean
+.PHONY: help setup demo test test-slow torture torture-live check bench docs lock clean
 
 help: ## List the tasks
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Install everything into .venv (PYTHON=... chooses the Python)
 
-demo: $(STAMP) ## Show both layers on generated data, or on DATA=dir; leaves WORKSPACE=./workspace
-	@$(BIN)/playhead -w "$(WORKSPACE)" demo $(if $(DATA),--data "$(DATA)")
+demo: $(STAMP) ## Show the platform on generated data, or on DATA=dir; KEEP=1 goes on serving
+	@$(BIN)/playhead -w "$(WORKSPACE)" demo $(if $(DATA),--data "$(DATA)") \
+	  $(if $(KEEP),$(if $(filter 0,$(KEEP)),--no-keep,--keep))
 
 test: $(STAMP) ## Run the tests (PYTEST_ARGS="-n 2")
 	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
@@ -31,6 +33,9 @@ test-slow: $(STAMP) ## Run the tests that take minutes
 
 torture: $(STAMP) ## Kill the processes of workspaces a thousand times (ARGS="--kills N --seed N")
 	@PYTHONPATH=tests $(BIN)/python -m torture $(ARGS)
+
+torture-live: $(STAMP) ## Kill the processes of a running platform (ARGS="--kills N --seed N")
+	@PYTHONPATH=tests $(BIN)/python -m live_torture $(ARGS)
 
 check: $(STAMP) ## Lint, formatting and types
 	$(BIN)/ruff check .

@@ -15,4 +15,6 @@ NAMES = (
     "load",
     "generate",
     "demo",
+    "gateway",
+    "live",
 )

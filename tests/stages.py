@@ -110,6 +110,10 @@ def stage_compaction(opened: SmallWorkspace) -> None:
         layer.compact()
 
 
+def stage_recover(opened: SmallWorkspace) -> None:
+    opened.recover()
+
+
 STAGES = {
     "load": stage_load,
     "replay": stage_replay,
@@ -117,6 +121,7 @@ STAGES = {
     "seal": stage_speed,
     "batch": stage_batch,
     "compaction": stage_compaction,
+    "recover": stage_recover,
 }
 
 

@@ -33,8 +33,8 @@ def __getattr__(name: str) -> Any:
         from playhead.assemble import Workspace
 
         return Workspace
-    if name == "testing":
+    if name in ("client", "testing"):
         from importlib import import_module
 
-        return import_module("playhead.testing")
+        return import_module(f"playhead.{name}")
     raise AttributeError(f"module 'playhead' has no attribute {name!r}")

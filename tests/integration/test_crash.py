@@ -128,7 +128,7 @@ def check_alerts(opened: SmallWorkspace) -> None:
     assert opened.state.alerts(unpublished=True) == []
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", MOMENTS)
 def test_kill_9_loses_nothing_and_doubles_nothing(tmp_path: Path, stage: str) -> None:
     life = Life(tmp_path)
     for moment in MOMENTS[stage]:

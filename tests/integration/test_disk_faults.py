@@ -382,6 +382,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("no tmpfs can be mounted here")
     yield folder
+    # It fails if anything on that disk is still open.
     subprocess.run(["umount", str(folder)], check=True)
 
 

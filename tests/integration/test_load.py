@@ -23,7 +23,7 @@ from playhead.batch.clean import clean_topic
 from playhead.batch.load import Loader, TableLoad
 from playhead.batch.quality import latest_report
 from playhead.clock import ManualClock
-from playhead.contracts import DIMENSIONS, TOPICS
+from playhead.contracts import DIMENSIONS, FILES, TOPICS
 from playhead.engines import connect
 from playhead.errors import LoadError
 from playhead.lake import Lake
@@ -538,7 +538,7 @@ def test_the_real_set_agrees_with_pandas(
 ) -> None:
     report = loader.load(real_data)
     report.check()
-    contracts = {**DIMENSIONS, **TOPICS}
+    contracts = {contract.name: contract for contract in FILES.values()}
     frames = {
         name: pd.read_csv(
             real_data / f"{c.file}.csv", dtype=str, na_values=[""], keep_default_na=False

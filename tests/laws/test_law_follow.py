@@ -6,7 +6,7 @@ from typing import cast
 from unittest.mock import patch
 
 import pyarrow as pa
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from law_events import DIMENSIONS, MOVIES_TABLE, USERS_TABLE, random_events
 from law_grammar import Grammar
@@ -72,6 +72,7 @@ def _states(engine: DuckDBEngine, view: View, block: Block) -> pa.Table:
     return block.rows if block.kind == "states" else engine.partial(view.leaves[0], block.rows)
 
 
+@settings(max_examples=max(settings().max_examples // 2, 1))
 @given(
     r=st.randoms(use_true_random=False),
     seed=st.integers(0, 2**32),

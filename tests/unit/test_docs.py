@@ -25,7 +25,7 @@ def test_every_setting_is_documented() -> None:
         for key, default in vars(make()).items():
             assert f"`{section}.{key}`" in page
             assert f"PLAYHEAD_{section}_{key}".upper() in page
-            shown = default[0] if isinstance(default, tuple) else default
+            shown = (default or ("[]",))[0] if isinstance(default, tuple) else default
             assert f"# {key} = " in TEMPLATE
             assert str(shown) in TEMPLATE
 

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from playhead.contracts import DIMENSIONS, TOPICS, Contract
+from playhead import contracts
+from playhead.contracts import Contract
 from playhead.errors import SettingError
 from playhead.testing.generate import GenerateSpec, generate, spec, writing
 from playhead.testing.generate.draws import Scatter, span
@@ -145,7 +146,7 @@ def test_parquet_has_exact_types_and_no_dictionaries(real_sized: Path, name: str
     assert dict(zip(schema.names, schema.types, strict=True)) == SCHEMAS[name]
 
 
-@pytest.mark.parametrize("contract", [*TOPICS.values(), *DIMENSIONS.values()], ids=lambda c: c.name)
+@pytest.mark.parametrize("contract", contracts.FILES.values(), ids=lambda c: c.name)
 def test_files_fit_their_contracts(real_sized: Path, contract: Contract) -> None:
     table = pq.read_table(real_sized / f"{contract.file}.parquet")
     sources = {field.source: field for field in contract.fields if field.source}

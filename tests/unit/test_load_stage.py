@@ -47,11 +47,13 @@ def con() -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def write(folder: Path, of: Contract, rows: list[dict[str, str]]) -> None:
-    columns = [c for c in source_columns(of) if c in GOOD[of.file] or any(c in r for r in rows)]
+    columns = [
+        c for c in source_columns(of) if c in GOOD[str(of.file)] or any(c in r for r in rows)
+    ]
     with (folder / f"{of.file}.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
-        writer.writerows({**GOOD[of.file], **row} for row in rows)
+        writer.writerows({**GOOD[str(of.file)], **row} for row in rows)
 
 
 def staged(
@@ -63,7 +65,7 @@ def staged(
 ) -> list[dict[str, Any]]:
     of = contract(name)
     write(folder, of, list(rows))
-    source = find_sources(folder, [of.file])[of.file]
+    source = find_sources(folder, [str(of.file)])[str(of.file)]
     result = stage(source, of, con, days=days or DateRange())
     assert result.read == len(rows)
     return con.execute(f"FROM {result.sql} ORDER BY _record").to_arrow_table().to_pylist()

@@ -48,7 +48,7 @@ def measured(
 ) -> dict[tuple[str, str | None], Metric]:
     of = contract(name)
     (folder / f"{of.file}.csv").write_text("\n".join([columns, *rows]) + "\n")
-    source = find_sources(folder, [of.file])[of.file]
+    source = find_sources(folder, [str(of.file)])[str(of.file)]
     staged = stage(source, of, con, days=DateRange())
     metrics = measure(
         con, of, staged.sql, file=source.name, dimensions=dimensions, repeated=staged.repeated

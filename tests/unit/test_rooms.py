@@ -9,18 +9,21 @@ import playhead
 
 SOURCE = Path(playhead.__file__).parent
 ORDER = [
-    {"errors", "clock", "config", "disk", "lock"},
-    {"mirror"},
+    {"client", "errors", "clock", "config", "disk", "lock"},
+    {"mirror", "keys", "samples"},
     {"contracts"},
     {"views"},
     {"engines"},
     {"eventlog"},
     {"lake"},
-    {"batch", "speed"},
+    {"batch", "speed", "gateway"},
     {"serving"},
     {"testing"},
     {"assemble"},
-    {"demo", "ops"},
+    {"ops"},
+    {"api"},
+    {"platform"},
+    {"demo"},
     {"cli"},
     {"__main__"},
 ]

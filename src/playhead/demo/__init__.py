@@ -1,4 +1,4 @@
-"""The demo: both layers on real or generated data, from nothing to a checked answer."""
+"""The demo: the platform on real or generated data, from nothing to checked answers."""
 
 from playhead.demo.run import DEMO_SPEC, run_demo
 

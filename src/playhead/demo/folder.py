@@ -5,8 +5,8 @@ import shutil
 from contextlib import ExitStack
 from pathlib import Path
 
-from playhead.assemble import MARK as WORKSPACE_MARK
 from playhead.assemble import Workspace
+from playhead.config import MARK as WORKSPACE_MARK
 from playhead.errors import WorkspaceError
 from playhead.lock import RoleLock
 
@@ -18,9 +18,12 @@ DEMO_MARK = "demo.json"
 DATA = "data"
 """Where the demo puts the data set that it generates."""
 
-_REBUILT = ("log.db", "state.db", "lake", "tmp", DATA)
+_REBUILT = ("log.db", "state.db", "samples.db", "lake", "tmp", DATA)
 _BESIDE = ("", "-wal", "-shm", "-journal")
-_ROLES = ("load", "batch", "speed layer")
+_ROLES = {
+    "run/platform.lock": "platform",
+    **{f"{role.split()[0]}.lock": role for role in ("load", "batch", "speed layer")},
+}
 
 
 def claim(path: Path, origin: str) -> Workspace:
@@ -62,8 +65,8 @@ def _is_unused(path: Path) -> bool:
 
 def _clear(path: Path) -> None:
     with ExitStack() as roles:
-        for role in _ROLES:
-            roles.enter_context(RoleLock(path / f"{role.split()[0]}.lock", role))
+        for lock, role in _ROLES.items():
+            roles.enter_context(RoleLock(path / lock, role))
         for name in _REBUILT:
             for entry in (path / f"{name}{suffix}" for suffix in _BESIDE):
                 if entry.is_dir() and not entry.is_symlink():

@@ -8,16 +8,28 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from playhead.batch.deadletters import ReasonCount
 from playhead.batch.quality import Metric, headline
 from playhead.demo.check import Verdict
 from playhead.demo.headlines import HEADLINES, headline_of, level_text, plain_table
 from playhead.demo.stages import alerts_text, freshness_text
 from playhead.demo.traffic import Pulse
+from playhead.ops.gates import Gate
 from playhead.speed.records import Alert
 
-__all__ = ["print_alerts", "print_check", "print_headlines", "print_quality", "print_traffic"]
+__all__ = [
+    "print_alerts",
+    "print_check",
+    "print_gates",
+    "print_headlines",
+    "print_letters",
+    "print_quality",
+    "print_traffic",
+]
 
 _SHOWN_ALERTS = 5
+_SHOWN_REASONS = 10
+_GATE_STYLES = {"pass": "green", "fail": "bold red", "unknown": "dim"}
 _LEVELS = ("HIGH", "MEDIUM")
 _QUALITY = {
     "duplicates": ("full_row_duplicates",),
@@ -53,17 +65,46 @@ def print_quality(out: Console, metrics: Sequence[Metric]) -> None:
 
 
 def print_traffic(out: Console, pulse: Pulse) -> None:
-    """How the replayed events came through the speed layer."""
+    """How the events came through the gateway and the speed layer."""
     table = plain_table()
     table.add_column("", style="dim")
     table.add_column("")
     table.show_header = False
+    table.add_row("gateway", f"{pulse.accepted:,} accepted, {pulse.refused:,} refused")
     table.add_row("events", f"{pulse.in_state:,}, at {pulse.events_per_s:,.0f} a second into state")
     table.add_row("duplicates", f"{pulse.duplicates:,} dropped")
     table.add_row("freshness", freshness_text(pulse))
     table.add_row("windows", f"{pulse.final:,} final, {pulse.windows - pulse.final:,} still open")
     table.add_row("alerts", alerts_text(pulse.alerts))
-    _print(out, "live traffic", "What the speed layer took in", table)
+    _print(out, "live traffic", "What came over HTTP", table)
+
+
+def print_letters(out: Console, reasons: Sequence[ReasonCount]) -> None:
+    """The events that were refused, by reason."""
+    table = plain_table()
+    table.add_column("letters", justify="right")
+    table.add_column("reason", no_wrap=True, overflow="ellipsis")
+    for one in reasons[:_SHOWN_REASONS]:
+        table.add_row(f"{one.letters:,}", Text(one.reason))
+    count = sum(one.letters for one in reasons)
+    title = f"{count:,} refused events, kept with their bytes and reasons"
+    _print(out, "dead letters", title if reasons else "None was refused", table)
+
+
+def print_gates(out: Console, gates: Sequence[Gate]) -> None:
+    """How well ingestion keeps its promises; the bad events break those about rejections."""
+    table = plain_table()
+    table.add_column("gate")
+    table.add_column("limit", justify="right")
+    table.add_column("measured", justify="right")
+    table.add_column("")
+    for gate in gates:
+        value = "–" if gate.now.value is None else f"{gate.now.value:,.6g} {gate.unit}"
+        limit = f"{gate.comparator} {gate.limit:g} {gate.unit}"
+        table.add_row(gate.name, limit, value, Text(gate.status, style=_GATE_STYLES[gate.status]))
+    passed = sum(gate.status == "pass" for gate in gates)
+    title = f"{passed} of {len(gates)} pass, bad events and the data's own repeats included"
+    _print(out, "gates", title, table)
 
 
 def print_alerts(out: Console, alerts: Sequence[Alert]) -> None:

@@ -6,34 +6,40 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from datetime import date
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
 from playhead.assemble import Workspace
+from playhead.batch.deadletters import Wanted
 from playhead.batch.load import LoadReport, Progress
 from playhead.batch.readers import open_rows
 from playhead.batch.sources import Source, find_sources
 from playhead.batch.sqltext import identifier
 from playhead.batch.values import date_field, text_name, value_sql
 from playhead.clock import SystemClock
-from playhead.contracts import DIMENSIONS, TOPICS
+from playhead.contracts import FILES, TOPICS
+from playhead.demo.asking import Api
 from playhead.demo.check import Verdict, check_view
 from playhead.demo.folder import DATA, claim
 from playhead.demo.report import (
     print_alerts,
     print_check,
+    print_gates,
     print_headlines,
+    print_letters,
     print_quality,
     print_traffic,
 )
-from playhead.demo.stages import Stage, Stages
-from playhead.demo.traffic import Pulse, SpeedProcess, Traffic
+from playhead.demo.running import PlatformBeside
+from playhead.demo.stages import Stage, Stages, serving_line
+from playhead.demo.traffic import Pulse, Traffic
 from playhead.engines import connect
 from playhead.errors import LoadError
+from playhead.ops.gates import measure
 from playhead.testing.generate import GenerateSpec, generate
 
 __all__ = ["DEMO_SPEC", "run_demo"]
@@ -47,9 +53,10 @@ REPLAYED = 0.1
 """The share of the sessions that comes as live traffic."""
 
 _BLOCKS = 20
-"""About how many appends the live traffic comes in."""
+"""About how often the live traffic waits for the gateway's answers."""
 
 _PIPED_WIDTH = 120
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 def run_demo(
@@ -57,22 +64,24 @@ def run_demo(
     data: Path | None = None,
     *,
     spec: GenerateSpec = DEMO_SPEC,
+    keep: bool = False,
     out: Console | None = None,
     console: Console | None = None,
 ) -> bool:
-    """Show both layers at work and check their answer; whether it equals the recomputation.
+    """Show the platform at work and check its answers; whether they equal the recomputation.
 
     Args:
         workspace: a folder that becomes the demo's, or is it already (then it is rebuilt).
         data: a folder of the data set's files; None generates one as `spec` says.
+        keep: go on serving until Ctrl-C, SIGTERM or `playhead down`.
         out: where tables and the verdict go; stdout by default.
         console: where progress goes; stderr by default.
 
     Raises:
         WorkspaceError: the folder is no demo's, and not empty.
         LoadError: the data cannot be loaded, or has no watch_history.
-        PlayheadError: the speed layer failed.
-        KeyboardInterrupt: by Ctrl-C or SIGTERM; the speed layer has ended, too.
+        PlayheadError: the platform failed.
+        KeyboardInterrupt: by Ctrl-C or SIGTERM before the end; the platform has ended, too.
     """
     console = console or Console(stderr=True, highlight=False)
     out = out or _stdout()
@@ -80,9 +89,9 @@ def run_demo(
         _check_data(data)
     origin = str(data.resolve()) if data else f"generated: {spec}"
     with ExitStack() as stack:
-        stack.enter_context(_interrupted_by_sigterm())
+        stack.enter_context(_interrupted_by_signals())
         opened = stack.enter_context(claim(workspace, origin))
-        return _Demo(opened, data, spec, console, out).run()
+        return _Demo(opened, data, spec, console, out).run(keep=keep)
 
 
 class _Demo:
@@ -106,27 +115,43 @@ class _Demo:
         self._clock = SystemClock()
         self._block_events = 0
 
-    def run(self) -> bool:
+    def run(self, *, keep: bool) -> bool:
         """Every stage, then the report."""
         started = self._clock.monotonic()
-        with self._stages:
-            folder = self._find_data()
-            loaded, since = self._load(folder)
-            # Its process gets ready while the batch layer works.
-            with SpeedProcess(self._workspace.path) as speed:
-                self._batch()
-                self._live(speed, folder, since)
-            verdicts = self._check()
+        with ExitStack() as stack:
+            with self._stages:
+                folder = self._find_data()
+                loaded, since = self._load(folder)
+                # Its processes get ready while the batch layer works.
+                platform = stack.enter_context(PlatformBeside(self._workspace))
+                self._batch(platform)
+                traffic = Traffic(self._workspace, platform, self._pulse)
+                self._live(traffic, folder, since)
+                verdicts = self._check(platform, traffic)
+            equal = self._report(loaded, verdicts)
+            if not keep:
+                with self._console.status("ending the platform"):
+                    stack.close()
+            self._tell_next(platform, self._clock.monotonic() - started, keep=keep)
+            if keep:
+                self._keep(platform)
+        return equal
+
+    def _report(self, loaded: LoadReport, verdicts: list[Verdict]) -> bool:
+        """What was found, on stdout; whether all answers are equal."""
+        workspace, out = self._workspace, self._out
+        with workspace.dead_letters() as letters:
+            reasons = letters.reasons(Wanted())
         self._console.print()
-        print_headlines(self._out, verdicts)
-        print_quality(self._out, loaded.quality)
-        print_traffic(self._out, self._pulse)
-        print_alerts(self._out, self._workspace.state.alerts())
+        print_headlines(out, verdicts)
+        print_quality(out, loaded.quality)
+        print_traffic(out, self._pulse)
+        print_letters(out, reasons)
+        print_gates(out, measure(workspace))
+        print_alerts(out, workspace.state.alerts())
         by_batch = sum(entry.written for entry in loaded.tables if entry.table in TOPICS)
         by_speed = self._pulse.in_state - self._pulse.duplicates
-        equal = print_check(self._out, verdicts, (by_batch, by_speed))
-        self._tell_next(self._clock.monotonic() - started)
-        return equal
+        return print_check(out, verdicts, (by_batch, by_speed))
 
     def _find_data(self) -> Path:
         if self._data is not None:
@@ -163,52 +188,78 @@ class _Demo:
         self._block_events = max(held // _BLOCKS, 500)
         return report, since
 
-    def _batch(self) -> None:
+    def _batch(self, platform: PlatformBeside) -> None:
+        began, started = datetime.now(UTC), self._clock.monotonic()
         with self._stages.stage("batch") as stage:
             report = self._workspace.batch(on_stage=stage.tell)
+            platform.note_batch(began, self._clock.monotonic() - started)
             days = max((run.days for run in report.views), default=0)
             rows = sum(run.rows for run in report.views)
             stage.tell(f"{len(report.views)} views over {days:,} days: {rows:,} states")
 
-    def _live(self, speed: SpeedProcess, folder: Path, since: date) -> None:
+    def _live(self, traffic: Traffic, folder: Path, since: date) -> None:
         pulse = self._pulse
-        with self._stages.stage("speed", "starting the speed layer") as stage:
-            traffic = Traffic(self._workspace, speed, pulse)
+        with self._stages.stage("live") as stage:
             traffic.run(folder, since, block_events=self._block_events, tell=stage.tell)
             stage.tell(
-                f"{pulse.in_state:,} events at {pulse.events_per_s:,.0f} a second, "
-                f"{pulse.final:,} windows final, {sum(pulse.alerts.values()):,} alerts"
+                f"{pulse.accepted:,} events over HTTP, {pulse.events_per_s:,.0f} a second into "
+                f"state; {pulse.refused:,} bad ones refused"
             )
 
-    def _check(self) -> list[Verdict]:
+    def _check(self, platform: PlatformBeside, traffic: Traffic) -> list[Verdict]:
+        """Every view as the API answers it, and as it is recomputed here."""
         verdicts: list[Verdict] = []
         names = list(self._workspace.views)
-        with self._stages.stage("check") as stage:
+        rows = self._workspace.settings.api.query_rows
+        with (
+            self._stages.stage("check") as stage,
+            Api(platform.urls["api"], platform.key, rows=rows) as api,
+        ):
             for name in names:
                 stage.tell(name, len(verdicts) / len(names))
-                verdicts.append(check_view(self._workspace, name, self._clock))
+                verdicts.append(check_view(self._workspace, name, self._clock, api.view))
+            stage.tell("waiting for the last alerts")
+            traffic.settle()
             equal = sum(verdict.equal for verdict in verdicts)
-            stage.tell(f"{equal} of {len(verdicts)} views equal their recomputation")
+            stage.tell(f"{equal} of {len(verdicts)} views of the API equal their recomputation")
         return verdicts
 
-    def _tell_next(self, seconds: float) -> None:
-        """How long it took, and three commands to go on with."""
+    def _keep(self, platform: PlatformBeside) -> None:
+        """Serve until somebody ends it."""
+        with serving_line(self._console, platform), suppress(KeyboardInterrupt):
+            platform.wait()
+
+    def _tell_next(self, platform: PlatformBeside, seconds: float, *, keep: bool) -> None:
+        """How long it took, where the platform is, and what to go on with."""
+        tell = self._console
+        tell.print(Text(f"\n{seconds:.1f} s in all."))
+        for name, url in platform.urls.items():
+            taken = f"  ({platform.moved[name]} is taken)" if name in platform.moved else ""
+            listens = "listens" if keep else "listened"
+            tell.print(Text(f"The {name} {listens} at {url}{taken}"))
+        tell.print(Text("Try next:"))
+        for what, command in self._next(platform, keep=keep):
+            tell.print(Text(f"  # {what}", style="dim"))
+            tell.print(Text(f"  {command}", style="bold"), soft_wrap=True)
+
+    def _next(self, platform: PlatformBeside, *, keep: bool) -> list[tuple[str, str]]:
+        """Commands, each with what it does."""
         path = self._workspace.path
         base = _program()
         if path != Path("workspace"):
             base += f" -w {shlex.quote(str(path))}"
         sql = "SELECT * FROM monthly_engagement ORDER BY total_sessions DESC LIMIT 5"
-        self._console.print(Text(f"\n{seconds:.1f} s in all. Try next:"))
-        for what, command in (
+        shown = f"{platform.urls['api']}/v1/views/engagement_health?limit=5"
+        return [
+            ("a view over HTTP", f"curl '{shown}'") if keep else ("start it again", f"{base} up"),
             ("a view, merged live", f"{base} show engagement_health"),
             ("SQL over views, topics and dimensions", f'{base} query "{sql}"'),
+            ("what was refused, with its bytes", f"{base} dead-letters list"),
             (
                 "fold it all into the batch layer, new reviews into the ratings, too",
                 f"{base} batch",
             ),
-        ):
-            self._console.print(Text(f"  # {what}", style="dim"))
-            self._console.print(Text(f"  {command}", style="bold"), soft_wrap=True)
+        ]
 
 
 def _program() -> str:
@@ -224,8 +275,7 @@ def _program() -> str:
 
 
 def _sources(folder: Path) -> dict[str, Source]:
-    contracts = [*DIMENSIONS.values(), *TOPICS.values()]
-    return find_sources(folder, [contract.file for contract in contracts])
+    return find_sources(folder, FILES)
 
 
 def _check_data(folder: Path) -> None:
@@ -243,7 +293,7 @@ def _last_tenth(folder: Path) -> date:
     contract = TOPICS[SESSIONS]
     day = date_field(contract)
     assert day is not None  # noqa: S101 - every topic has one
-    source = _sources(folder)[contract.file]
+    source = _sources(folder)[str(contract.file)]
     with connect() as con, open_rows(source, contract, con, ignore_unknown=True) as rows:
         texts = f"SELECT {identifier(day.source or '')} AS {text_name(day.source or '')} FROM "
         found = con.execute(
@@ -274,8 +324,8 @@ def _stdout() -> Console:
 
 
 @contextmanager
-def _interrupted_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the demo as Ctrl-C does: in order, and the speed layer with it."""
+def _interrupted_by_signals() -> Iterator[None]:
+    """Let SIGTERM and a closed terminal end the demo as Ctrl-C does: in order, with all parts."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -283,8 +333,10 @@ def _interrupted_by_sigterm() -> Iterator[None]:
     def interrupt(_: int, __: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    heard = [n for n in _ENDING if signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupt) for number in heard}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -14,9 +14,10 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from playhead.demo.running import PlatformBeside
 from playhead.demo.traffic import Pulse
 
-__all__ = ["Stage", "Stages"]
+__all__ = ["Stage", "Stages", "serving_line"]
 
 _NAME_WIDTH = 9
 _BAR_WIDTH = 24
@@ -91,7 +92,7 @@ class Stages:
         parts: list[RenderableType] = [_line(stage) for stage in list(self.done)]
         if (stage := self._running) is not None:
             parts.append(self._now(stage))
-            if self._pulse.total and stage.name == "speed":
+            if self._pulse.total and stage.name == "live":
                 parts.append(_traffic(self._pulse))
         return Group(*parts)
 
@@ -124,7 +125,7 @@ def _traffic(pulse: Pulse) -> RenderableType:
     events = Table.grid(padding=(0, 2))
     events.add_row(
         ProgressBar(total=1.0, completed=share, width=_BAR_WIDTH),
-        f"{pulse.in_state:,} of {pulse.total:,} in state",
+        f"{pulse.in_state:,} of {pulse.total:,} in state, {pulse.sent:,} sent",
         Text(f"{pulse.events_per_s:,.0f} events/s", style="bold"),
     )
     rows.add_row("events", events)
@@ -136,12 +137,12 @@ def _traffic(pulse: Pulse) -> RenderableType:
 
 
 def freshness_text(pulse: Pulse) -> str:
-    """How long appended events took into state."""
+    """How long acknowledged events took into state."""
     if not pulse.freshness_s:
         return "–"
     ordered = sorted(pulse.freshness_s)
     return (
-        f"{ordered[len(ordered) // 2]:.2f} s from append to state, "
+        f"{ordered[len(ordered) // 2]:.2f} s from the answer to state, "
         f"{ordered[-1]:.2f} s at the slowest"
     )
 
@@ -150,3 +151,32 @@ def alerts_text(alerts: dict[str, int]) -> Text:
     """How many alerts of each level."""
     high, medium = alerts.get("HIGH", 0), alerts.get("MEDIUM", 0)
     return Text.assemble((f"{high:,} HIGH", "bold red" if high else ""), f", {medium:,} MEDIUM")
+
+
+@contextmanager
+def serving_line(console: Console, platform: PlatformBeside) -> Iterator[None]:
+    """Within the block, one line on a terminal says how the platform is."""
+    if not console.is_terminal:
+        console.print("serving; Ctrl-C ends it")
+        yield
+        return
+    spinner = Spinner("dots", style="cyan")
+
+    def show() -> RenderableType:
+        spinner.text = _serving(platform)
+        return spinner
+
+    with Live(get_renderable=show, console=console, refresh_per_second=4, transient=True):
+        yield
+
+
+def _serving(platform: PlatformBeside) -> Text:
+    seen = platform.seen
+    beats = seen.beats if seen else {}
+    line = Text("serving; Ctrl-C ends it")
+    if "speed" in beats:
+        line.append(f"   {beats['speed'].health}", style="dim")
+    for part in seen.record.parts if seen else ():
+        if part.state == "restarting":
+            line.append(f"   {part.name} is down", style="red")
+    return line

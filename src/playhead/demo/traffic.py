@@ -1,36 +1,40 @@
-"""Live traffic: recorded events go into the event log while a speed layer runs beside it."""
+"""Live traffic: recorded events go over HTTP to the gateway while the speed layer works."""
 
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import IO, NoReturn, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from playhead.assemble import Workspace
-from playhead.batch.replay import AtOnce, ReplayReport, ReplaySpec, Sending
+from playhead.batch.replay import AtOnce, Replayer, ReplayReport, ReplaySpec, Sending
 from playhead.contracts import TOPICS
+from playhead.demo.running import PlatformBeside, until
+from playhead.demo.sending import GatewayLog
+from playhead.engines import connect
 from playhead.errors import PlayheadError
 from playhead.eventlog import EventLog
 from playhead.speed.alerts import LEVEL
 from playhead.speed.alerts import TOPIC as ALERTS
+from playhead.speed.windows import watermark_of, windowed_views
 from playhead.views.header import DEFAULT_WATERMARK
 
-__all__ = ["Pulse", "SpeedProcess", "Traffic", "Windows"]
+__all__ = ["Pulse", "Traffic", "Windows"]
+
+REPLAYED_TOPICS = tuple(name for name, contract in TOPICS.items() if contract.file is not None)
+"""What files of the data set hold; other topics come from apps only."""
 
 _LOOK_S = 0.04
 _PATIENCE_S = 120.0
+_JUDGED_S = 5.0
 
 
 @dataclass
@@ -38,11 +42,11 @@ class Pulse:
     """What is known of the traffic at a moment.
 
     Attributes:
-        sent, total: events in the event log, and those to come there.
+        sent, total: events that the gateway has answered, and all that will be sent.
+        accepted, refused: how it answered.
         in_state: events that the speed layer has committed.
-        appending_s: seconds from the first append to the last.
-        running_s: seconds from the first append until the last event was in state.
-        freshness_s: for every append, seconds until all its events were in state.
+        running_s: seconds from the first event sent until the last event was in state.
+        freshness_s: for every stretch of events, seconds from the answer until all were in state.
         event_time: of the last event sent.
         duplicates, late: events so found by the speed layer.
         windows, final: windows of the alerting view that got events, and how many of them the
@@ -52,8 +56,9 @@ class Pulse:
 
     total: int = 0
     sent: int = 0
+    accepted: int = 0
+    refused: int = 0
     in_state: int = 0
-    appending_s: float = 0.0
     running_s: float = 0.0
     freshness_s: list[float] = field(default_factory=list)
     event_time: datetime | None = None
@@ -65,93 +70,21 @@ class Pulse:
 
     @property
     def events_per_s(self) -> float:
-        """From the event log's door into state."""
+        """From the gateway's door into state."""
         return self.in_state / self.running_s if self.running_s else 0.0
 
 
-class SpeedProcess:
-    """The speed layer as a process of its own; leaving the context ends it in order."""
-
-    def __init__(self, workspace: Path) -> None:
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
-        # -P: what lies in the working directory is no module of ours.
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "playhead.demo.speed_layer", str(workspace)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=self._errors,
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            self._end()
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._errors.close()
-
-    def start(self) -> None:
-        """Begin to take in events; until then the process only gets itself ready."""
-        with suppress(BrokenPipeError):
-            self._input.write(b"start\n")
-            self._input.flush()
-
-    def check(self) -> None:
-        """Raise what the process said at its end, if it has ended."""
-        if self._process.poll() is not None:
-            self._fail("ended before it was told to")
-
-    def stop(self) -> None:
-        """Let it finish what it has read, judge its windows, seal, and end.
-
-        Raises:
-            PlayheadError: it failed, or takes too long.
-        """
-        try:
-            status = self._end()
-        except subprocess.TimeoutExpired:
-            raise PlayheadError(
-                f"the speed layer does not end (process {self._process.pid})",
-                hint="Nothing is lost: end it by force, and run `playhead speed --drain`.",
-            ) from None
-        if status:
-            self._fail("failed")
-
-    def _end(self) -> int:
-        with suppress(BrokenPipeError):
-            self._input.close()
-        return self._process.wait(_PATIENCE_S)
-
-    @property
-    def _input(self) -> IO[bytes]:
-        assert self._process.stdin is not None  # noqa: S101 - it is a pipe
-        return self._process.stdin
-
-    def _fail(self, what: str) -> NoReturn:
-        self._errors.seek(0)
-        said = self._errors.read().decode(errors="replace").strip()[-2_000:]
-        status = self._process.returncode
-        raise PlayheadError(f"the speed layer {what} (status {status})", hint=said or None)
-
-
 class Traffic:
-    """Replays what a folder holds from a day on, and watches how far behind the state is.
+    """Sends what a folder holds from a day on to the gateway, and watches how far the state is.
 
     Args:
+        platform: takes the events in.
         pulse: kept up to date from a thread of its own.
     """
 
-    def __init__(self, workspace: Workspace, speed: SpeedProcess, pulse: Pulse) -> None:
+    def __init__(self, workspace: Workspace, platform: PlatformBeside, pulse: Pulse) -> None:
         self._workspace = workspace
-        self._speed = speed
+        self._platform = platform
         self._pulse = pulse
         self._tell: Callable[[str], None] = lambda _: None
         self._started = 0.0
@@ -165,60 +98,88 @@ class Traffic:
     def run(
         self, folder: Path, since: date, *, block_events: int, tell: Callable[[str], None]
     ) -> ReplayReport:
-        """Send everything, wait until all of it is in state, and end the speed layer.
+        """Send everything, and wait until all of it is in state.
 
         Raises:
-            PlayheadError: the speed layer ended early, or takes in nothing any more.
+            PlayheadError: the platform ended early, or takes in nothing any more.
         """
         self._tell = tell
+        platform = self._platform
         spec = ReplaySpec(
             pace=AtOnce(), since=since, block_events=block_events, ignore_unknown=True
         )
-        self._speed.start()
+        platform.begin()
+        tell("waiting for the speed layer")
         self._wait(lambda: ALERTS in self._workspace.log.topics(), "does not start")
-        with _Watcher(self._workspace.path, self._look):
+        url, key = platform.urls["gateway"], platform.key
+        with (
+            _Watcher(self._workspace.path, self._look),
+            GatewayLog(url, key, platform.check, patience_s=_PATIENCE_S) as gateway,
+            connect() as connection,
+        ):
             tell("reading what is left of the files")
-            report = self._workspace.replay(folder, spec, progress=self._note)
-            self._wait(lambda: self._pulse.in_state >= report.sent, "takes in no more events")
-            tell("ending the speed layer: last windows, sealing")
-            self._speed.stop()
-        self._look(self._workspace)
+            scratch = self._workspace.path / "tmp"
+            lake, clock = self._workspace.lake, self._workspace.clock
+            replayer = Replayer(lake, gateway, connection, clock, scratch=scratch)
+            report = replayer.replay(folder, spec, progress=partial(self._note, gateway))
+            self._pulse.refused = gateway.refused.total()
+            self._pulse.accepted = gateway.accepted
+            self._wait(lambda: self._pulse.in_state >= gateway.accepted, "takes in no more events")
         return report
 
-    def _note(self, at: object) -> None:
-        """Remember where each partition ends after an append, and when that was."""
+    def settle(self) -> None:
+        """Wait until the windows that the watermark has passed are judged.
+
+        Those of a view that has no answer, or whose arithmetic fails, wait, and are let be.
+        """
+        until(lambda: not self._due(), self._due, _JUDGED_S)
+        self._look(self._workspace)
+
+    def _due(self) -> int:
+        """How many windows have ended and are not judged yet."""
+        state, found = self._workspace.state, 0
+        newest = {name: seen.max_event_time for name, seen in state.progress().items()}
+        for windowed in windowed_views(list(self._workspace.views.values())):
+            at = newest.get(windowed.leaf.topic)
+            if LEVEL in windowed.view.columns and at is not None:
+                before = windowed.final_before(watermark_of(at, windowed.view.watermark))
+                rows = state.windows(windowed.view.name)
+                found += sum(start < before and status != "final" for start, status, _, _ in rows)
+        return found
+
+    def _note(self, gateway: GatewayLog, at: object) -> None:
+        """Wait for the answers, and remember where each partition ends then, and when that was."""
         if not isinstance(at, Sending):
             return
+        gateway.spoil()
+        gateway.settle()
         now = time.monotonic()
-        self._started = self._started or now
+        self._started = gateway.started
         ends = {topic: self._workspace.log.end_offsets(topic) for topic in at.topics}
         self._waiting.append((now, ends))
-        self._tell("replaying as fast as it goes")
+        self._tell("sending as fast as it goes")
         self._pulse.sent, self._pulse.total = at.sent, at.total
         self._pulse.event_time = at.event_time
-        self._pulse.appending_s = now - self._started
 
     def _wait(self, done: Callable[[], bool], otherwise: str) -> None:
-        since, last = time.monotonic(), -1
-        while not done():
-            self._speed.check()
-            if self._pulse.in_state != last:
-                since, last = time.monotonic(), self._pulse.in_state
-            if time.monotonic() - since > _PATIENCE_S:
-                raise PlayheadError(f"the speed layer {otherwise}", hint="See `playhead speed`.")
-            time.sleep(_LOOK_S)
+        def is_done() -> bool:
+            self._platform.check()
+            return done()
+
+        if not until(is_done, lambda: self._pulse.in_state, _PATIENCE_S):
+            raise PlayheadError(f"the speed layer {otherwise}", hint=self._platform.trouble())
 
     def _look(self, workspace: Workspace) -> None:
         """Bring the pulse up to date from the state, read from the thread's own stores."""
         state, pulse = workspace.state, self._pulse
-        reached = {topic: state.position(topic).next for topic in TOPICS}
+        reached = {topic: state.position(topic).next for topic in REPLAYED_TOPICS}
         now = time.monotonic()
         while self._waiting and _is_reached(self._waiting[0][1], reached):
-            appended, _ = self._waiting.popleft()
-            pulse.freshness_s.append(now - appended)
+            acknowledged, _ = self._waiting.popleft()
+            pulse.freshness_s.append(now - acknowledged)
         in_state = sum(sum(offsets.values()) for offsets in reached.values())
         if in_state > pulse.in_state:
-            pulse.running_s, pulse.in_state = now - self._started, in_state
+            pulse.running_s, pulse.in_state = now - (self._started or now), in_state
         progress = state.progress().values()
         pulse.duplicates = sum(seen.duplicates for seen in progress)
         pulse.late = sum(seen.late for seen in progress)
