@@ -4,7 +4,8 @@ WORKSPACE ?= ./workspace
 DATA ?=
 KEEP ?=
 PYTHON ?=
-PYTEST_ARGS ?= -n 2 --dist worksteal
+# Three, as many tests wait for processes more than they compute.
+PYTEST_ARGS ?= -n 3 --dist worksteal
 BENCH_ARGS ?=
 ARGS ?=
 LOCK_ARGS ?=
@@ -25,7 +26,7 @@ demo: $(STAMP) ## Show the platform on generated data, or on DATA=dir; KEEP=1 go
 	@$(BIN)/playhead -w "$(WORKSPACE)" demo $(if $(DATA),--data "$(DATA)") \
 	  $(if $(KEEP),$(if $(filter 0,$(KEEP)),--no-keep,--keep))
 
-test: $(STAMP) ## Run the tests (PYTEST_ARGS="-n 2")
+test: $(STAMP) ## Run the tests (PYTEST_ARGS="-n 3")
 	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
 test-slow: $(STAMP) ## Run the tests that take minutes

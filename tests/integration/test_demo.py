@@ -457,8 +457,8 @@ def wait_for_no_parts(workspace: Path) -> None:
     ("number", "when"),
     [
         (signal.SIGTERM, "✓ load"),
-        (signal.SIGHUP, "✓ load"),
-        (signal.SIGINT, "✓ batch"),
+        pytest.param(signal.SIGHUP, "✓ load", marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, "✓ batch", marks=pytest.mark.slow),
         (signal.SIGKILL, "✓ batch"),
         (signal.SIGINT, "✓ live"),
     ],
