@@ -138,7 +138,7 @@ class Life:
         ]
 
 
-@settings(max_examples=max(settings().max_examples // 10, 1))
+@settings(max_examples=max(settings().max_examples // 5, 1))
 @given(st.lists(STEPS, min_size=4, max_size=14))
 # A file with events that an open epoch counts.
 @example([("take", A), ("load", A), ("batch",), ("seal",), ("batch",)])
