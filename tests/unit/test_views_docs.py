@@ -15,6 +15,7 @@ from sqlglot import exp
 from playhead.errors import NotMergeableError
 from playhead.testing.evaluate import evaluate
 from playhead.views import View
+from playhead.views.catalog import library
 from playhead.views.functions import (
     ABOVE_ONLY,
     MERGEABLE,
@@ -76,6 +77,11 @@ def test_refused_examples_are_refused(sql: str) -> None:
 @pytest.mark.parametrize("text", PYTHON, ids=range(len(PYTHON)))
 def test_python_examples_run(text: str) -> None:
     exec(compile(text, "docs/views.md", "exec"), {})  # noqa: S102
+
+
+def test_the_built_in_views_are_listed() -> None:
+    section = PAGE.split("## The built-in views")[1].split("\n## ")[0]
+    assert re.findall(r"^\| `(\w+)` \|", section, flags=re.MULTILINE) == list(library())
 
 
 def test_canonical_functions_are_those_of_the_code() -> None:

@@ -17,18 +17,10 @@ if TYPE_CHECKING:
 
 __all__ = ["print_plan", "print_view", "view_as_dict", "window_name"]
 
-_UNITS_S = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
-
 
 def window_name(view: "View") -> str | None:
     """The view's window in words, such as "5 minutes"; None if it has none."""
-    if view.window is None:
-        return None
-    width, unit = view.window.width, view.window.unit
-    if unit == "second":
-        unit, size = next((u, size) for u, size in _UNITS_S if width % size == 0)
-        width //= size
-    return f"{width} {unit}{'' if width == 1 else 's'}"
+    return None if view.window is None else view.window.words
 
 
 def print_plan(view: "View", plan: str, dialect: str) -> None:

@@ -143,6 +143,20 @@ HEADLINES: Mapping[str, Headline] = {
             *(Column(f"+{n}", _percent) for n in range(1, 8)),
         ),
     ),
+    "monthly_churn": Headline(
+        "Users who did not watch again in the next month, the last six months",
+        """SELECT month, sum(active_users)::BIGINT, sum(returned_users)::BIGINT,
+            sum(churned_users)::BIGINT, sum(churned_users) / sum(active_users)
+        FROM answer GROUP BY 1
+        QUALIFY row_number() OVER (ORDER BY month DESC) <= 6 ORDER BY 1""",
+        (
+            Column("month", _month, right=False),
+            Column("active users", _count),
+            Column("returned", _count),
+            Column("churned", _count),
+            Column("churn", _percent),
+        ),
+    ),
     "genre_performance": Headline(
         "Genres of all time, most watched first",
         """SELECT genre_primary, avg_rating, unique_movies, unique_users, total_views,
@@ -170,6 +184,38 @@ HEADLINES: Mapping[str, Headline] = {
             Column("minutes/view", _one_place),
         ),
         "SELECT count(DISTINCT (watch_year, watch_month)) AS months FROM answer",
+    ),
+    "title_performance": Headline(
+        "Titles, {months:,} months, most watched first",
+        """SELECT title, genre_primary, content_type, sum(sessions)::BIGINT, sum(watch_minutes),
+            sum(completed_sessions) / sum(sessions), sum(rating_sum) / sum(rated_sessions)
+        FROM answer GROUP BY movie_id, 1, 2, 3 ORDER BY 5 DESC, movie_id LIMIT 6""",
+        (
+            _text("title"),
+            _text("genre"),
+            _text("kind"),
+            Column("sessions", _count),
+            Column("watch hours", _hours),
+            Column("completed", _percent),
+            Column("stars of 5", _two_places),
+        ),
+        "SELECT count(DISTINCT month) AS months FROM answer",
+    ),
+    "daily_engagement": Headline(
+        "How sessions end by kind of title, {days:,} days, most sessions first",
+        """SELECT content_type, sum(sessions)::BIGINT, sum(watch_minutes),
+            sum(completed_sessions) / sum(sessions), sum(abandoned_sessions) / sum(sessions),
+            sum(progress_sum) / sum(progress_known)
+        FROM answer GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 6""",
+        (
+            _text("kind"),
+            Column("sessions", _count),
+            Column("watch hours", _hours),
+            Column("completed", _percent),
+            Column("abandoned", _percent),
+            Column("mean progress, %", _one_place),
+        ),
+        "SELECT count(DISTINCT day) AS days FROM answer",
     ),
     "device_quality": Headline(
         "Mean progress by device and quality, in % of the title, {days:,} days",
@@ -217,6 +263,21 @@ HEADLINES: Mapping[str, Headline] = {
             Column("clicked", _percent),
         ),
         "SELECT count(DISTINCT day) AS days FROM answer",
+    ),
+    "active_viewers": Headline(
+        "The busiest of {windows:,} 5-minute windows, all countries and plans",
+        """SELECT window_start, sum(sessions)::BIGINT, sum(active_users)::BIGINT,
+            sum(watch_minutes), sum(sessions_at_risk) / sum(sessions), sum(revenue_at_risk)
+        FROM answer GROUP BY 1 ORDER BY 3 DESC, 2 DESC, 1 LIMIT 6""",
+        (
+            Column("window (UTC)", _minute, right=False),
+            Column("sessions", _count),
+            Column("active users", _count),
+            Column("watch hours", _hours),
+            Column("at risk", _percent),
+            Column("$ a month", _two_places),
+        ),
+        "SELECT count(DISTINCT window_start) AS windows FROM answer",
     ),
     "engagement_health": Headline(
         "The gravest 5-minute windows: {high:,} HIGH, {medium:,} MEDIUM, {low:,} LOW",

@@ -26,6 +26,9 @@ class Session:
     gap: str
 
 
+_UNITS_S = (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1))
+
+
 @dataclass(frozen=True)
 class Window:
     """A key that is a window of event time: its name, and its width in a unit.
@@ -40,6 +43,15 @@ class Window:
     @property
     def fixed(self) -> timedelta | None:
         return timedelta(seconds=self.width) if self.unit == "second" else None
+
+    @property
+    def words(self) -> str:
+        """Its width in words, such as "5 minutes"."""
+        width, unit = self.width, self.unit
+        if unit == "second":
+            unit, size = next((u, size) for u, size in _UNITS_S if width % size == 0)
+            width //= size
+        return f"{width} {unit}{'' if width == 1 else 's'}"
 
     def end_sql(self, start: str) -> str:
         """SQL of the window's end, exclusive, from SQL of its start."""

@@ -155,6 +155,12 @@ class View:
         return tuple(name for name, _ in self.plans.columns)
 
     @property
+    def keys(self) -> tuple[str, ...]:
+        """Columns of the answer that tell its rows apart, such as the window and the country."""
+        grouped = {name for leaf in self.leaves for name, _ in leaf.keys}
+        return tuple(name for name in self.columns if name in grouped)
+
+    @property
     def watermark(self) -> timedelta:
         """How long after its end a window is held open for late events."""
         return self.header.watermark
