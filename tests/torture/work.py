@@ -95,7 +95,8 @@ def _speed(opened: SmallWorkspace, folder: Path, job: Job) -> None:
         "retention": OLD,
         "retain_every": timedelta(milliseconds=150),
     }
-    often = partial(BackgroundCompactor, pause=timedelta(milliseconds=20))
+    short = timedelta(milliseconds=20)
+    often = partial(BackgroundCompactor, pause=short, settled=short)
     with (
         patch("playhead.speed.layer.BackgroundCompactor", often),
         opened._role("speed layer"),

@@ -17,6 +17,10 @@ from playhead.errors import EngineError
 from playhead.views.leaf import Leaf
 from playhead.views.view import View
 
+ARROW_ROWS = 122_880
+"""Rows of one batch of an answer. DuckDB takes room for a whole batch of each column at first:
+with its default of a million, half a gigabyte for an answer of 16 columns and one row."""
+
 _SPILL = "duckdb-"
 _SPILL_KEPT_S = 24 * 3600.0
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 
@@ -315,6 +315,7 @@ class Lake:
             properties=own_properties(table),
             files=self._manifests.files(name, table, _partition(name, table)),
             columns=columns(name, table.schema()),
+            changed_at=None if current is None else _time(current.timestamp_ms),
         )
 
     def scan(
@@ -374,6 +375,11 @@ class Lake:
 
 def _nothing() -> None:
     """A commit of metadata alone has no files of its own to delete."""
+
+
+def _time(milliseconds: int) -> datetime:
+    """A time of Iceberg's, in milliseconds since 1970, as naive UTC."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).replace(tzinfo=None)
 
 
 def _partition(name: str, table: Table) -> Partition | None:

@@ -17,6 +17,7 @@ from playhead.lake.snapshot import BOUNDED, LakeFile
 from playhead.lake.storage import local_path
 
 CACHED_FILES = 200_000
+_CACHED_LISTS = 256
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class ManifestReader:
         self._capacity = capacity
         self._cached: OrderedDict[str, Manifest] = OrderedDict()
         self._held = 0
+        self._lists: OrderedDict[str, list[ManifestFile]] = OrderedDict()
         self._lock = Lock()
 
     def files(self, name: str, table: Table, partition: Partition | None) -> tuple[LakeFile, ...]:
@@ -50,7 +52,7 @@ class ManifestReader:
         if snapshot is None:
             return ()
         found: list[LakeFile] = []
-        for manifest in self.manifests(name, snapshot, table.io):
+        for manifest in self._listed(name, snapshot, table.io):
             if manifest.content != ManifestContent.DATA:
                 raise LakeError(
                     f"{name}: snapshot {snapshot.snapshot_id} has row-level deletes, "
@@ -59,6 +61,20 @@ class ManifestReader:
                 )
             found += self.read(name, manifest, table, partition).files
         return tuple(found)
+
+    def _listed(self, name: str, snapshot: IcebergSnapshot, files: FileIO) -> list[ManifestFile]:
+        """The manifests of a snapshot, which never change; those asked for last are kept."""
+        path = snapshot.manifest_list
+        with self._lock:
+            if (known := self._lists.get(path)) is not None:
+                self._lists.move_to_end(path)
+                return known
+        found = self.manifests(name, snapshot, files)
+        with self._lock:
+            self._lists[path] = found
+            while len(self._lists) > _CACHED_LISTS:
+                self._lists.popitem(last=False)
+        return found
 
     def manifests(self, name: str, snapshot: IcebergSnapshot, files: FileIO) -> list[ManifestFile]:
         """The manifests of a snapshot.

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import date
+from datetime import date, datetime
 from functools import cached_property
 
 import pyarrow as pa
@@ -70,6 +70,7 @@ class Snapshot:
 
     Attributes:
         id: Iceberg's snapshot id; None before the first one.
+        changed_at: when it was committed (naive UTC); None before the first one.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Snapshot:
     properties: Mapping[str, str]
     files: tuple[LakeFile, ...]
     columns: tuple[Column, ...] = field(repr=False)
+    changed_at: datetime | None = None
 
     @cached_property
     def schema(self) -> pa.Schema:

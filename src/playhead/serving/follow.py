@@ -14,6 +14,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from playhead.engines.duckdb import ARROW_ROWS
 from playhead.serving.history import History, KeptGroups, has_history
 from playhead.serving.sources import Source, Span, in_span, merged_states
 from playhead.serving.staterows import LEAST_ROW_BYTES, Hashed, StateRows, is_held
@@ -108,7 +109,7 @@ class _Followed:
             part = replace(source, batch=batch, blocks=new, within=self.asked.within)
             most = self._most_bytes // LEAST_ROW_BYTES
             sql = f"FROM ({merged_states(connection, part)}) LIMIT {most + 1}"
-            fresh = connection.execute(sql).to_arrow_table()
+            fresh = connection.execute(sql).to_arrow_table(ARROW_ROWS)
             if self._rows is None and not self._begin(connection, fresh):
                 return False
             assert self._rows is not None  # noqa: S101 - it has begun
@@ -164,7 +165,7 @@ class _Followed:
             for name, rows in ((_GROUPS, self._groups), (_GONE, before), (_COME, come)):
                 connection.register(name, rows)
             sql = self._above.changed(groups=_GROUPS, gone=_GONE, come=_COME)
-        self._groups = connection.execute(sql).to_arrow_table()
+        self._groups = connection.execute(sql).to_arrow_table(ARROW_ROWS)
 
     def _from_history(
         self, connection: duckdb.DuckDBPyConnection, fresh: pa.Table, hashed: Hashed, new: Rows
@@ -208,7 +209,7 @@ def _merged(
     merged = connection.execute(
         f"SELECT {', '.join(leaf.merged_components)} FROM (SELECT {read} FROM {_GONE} "
         f"UNION ALL SELECT {read} FROM {_COME}) GROUP BY {_PLACE} ORDER BY {_PLACE}"
-    ).to_arrow_table()
+    ).to_arrow_table(ARROW_ROWS)
     return _with(touched, {name: merged.column(name) for name in values})
 
 

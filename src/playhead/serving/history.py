@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from playhead.batch.sqltext import literal
+from playhead.engines.duckdb import ARROW_ROWS
 from playhead.errors import StateError
 from playhead.serving.sources import Source, merged_states, state_rows
 from playhead.speed.blocks import decode, encode
@@ -106,7 +107,7 @@ class History:
         groups = connection.execute(
             f"WITH {_ROWS} AS ({merged}) "
             f"FROM ({self._above.groups(of=_ROWS)}) LIMIT {MOST_GROUPS + 1}"
-        ).to_arrow_table()
+        ).to_arrow_table(ARROW_ROWS)
         if groups.num_rows > MOST_GROUPS:
             return None
         self._kept.put(name, snapshot, groups)
@@ -125,7 +126,9 @@ class History:
             f"(FROM ({state_rows(leaf, self._batch)}) WHERE {near}) AS h "
             f"SEMI JOIN {_WANTED} AS w ON {alike}"
         )
-        return connection.execute(leaf.merge(source=_OLD)).to_arrow_table().cast(rows.schema)
+        return (
+            connection.execute(leaf.merge(source=_OLD)).to_arrow_table(ARROW_ROWS).cast(rows.schema)
+        )
 
     def _near(self, rows: pa.Table, key: str) -> str:
         """SQL of a range that holds a key of all rows, by which files can be left out."""

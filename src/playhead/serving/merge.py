@@ -1,23 +1,25 @@
 """Where batch and speed meet: a view's states of both layers, as one SQL query."""
 
+import hashlib
 import json
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import duckdb
 
+from playhead import __version__
 from playhead.batch.recompute import StateCoverage, needed_dimensions, state_table
 from playhead.contracts import DIMENSIONS
 from playhead.errors import CoverageError
 from playhead.eventlog import EventLog
 from playhead.lake import Lake, Snapshot
 from playhead.lake.tables import dimension_name, raw_name
-from playhead.serving.coverage import BATCH, Coverage, InLake, check_coverage
+from playhead.serving.coverage import BATCH, Coverage, InLake, Repeats, check_coverage
 from playhead.serving.follow import Follower
 from playhead.serving.overlap import OverlapCounter
 from playhead.serving.sources import Source, Span, merged_states
 from playhead.speed.dimensions import dimension_versions
-from playhead.speed.records import StateView
+from playhead.speed.records import Active, StateView
 from playhead.speed.state import StateStore
 from playhead.views import View
 from playhead.views.binder import quote
@@ -59,6 +61,16 @@ class Basis:
         )
         joined = tuple((name, d and d.id) for name, d in self.dimensions.items())
         return (self.view.name, states, joined, repr(self.coverage))
+
+    @property
+    def mark(self) -> str:
+        """The same for the same answer in any process; for whole answers only."""
+        states = [
+            (s.name, _id(s.batch), [(b.number, b.epoch, b.crc32) for b in s.blocks])
+            for s in self.sources
+        ]
+        joined = {name: _id(d) for name, d in self.dimensions.items()}
+        return _mark(self.view, self.coverage, states, joined)
 
 
 class Merger:
@@ -110,6 +122,30 @@ class Merger:
         dimensions = {name: self._dimension(name) for name in view.plans.dimensions_above}
         return Basis(view, tuple(coverage), tuple(sources), dimensions)
 
+    def mark(
+        self, connection: duckdb.DuckDBPyConnection, view: View, *, cheaply: bool = False
+    ) -> str:
+        """The mark of the view's whole answer as of now; reads no states.
+
+        Args:
+            cheaply: count no events that an epoch and a load both hold.
+
+        Raises:
+            CoverageError: it has no exact answer now, or these would have to be counted first.
+        """
+        versions = dimension_versions(self._lake, needed_dimensions(view))
+        states, coverage = [], []
+        for leaf in view.leaves:
+            name = state_name(view, leaf)
+            head, blocks = self._state.marks(name, leaf.topic)
+            batch = self._batch(view, leaf)
+            covered = self._covered(connection, view, leaf, head, batch, versions, cheaply=cheaply)
+            coverage.append(covered)
+            kept = [block for block in blocks if block[1] > covered.batch_epoch]
+            states.append((name, _id(batch.snapshot), kept))
+        joined = {name: _id(self._dimension(name)) for name in view.plans.dimensions_above}
+        return _mark(view, coverage, states, joined)
+
     def sql(self, connection: duckdb.DuckDBPyConnection, basis: Basis) -> str:
         """The query that answers the view, over what is made readable in the session given.
 
@@ -154,6 +190,8 @@ class Merger:
         head: StateView,
         batch: _Batch,
         versions: Mapping[str, int],
+        *,
+        cheaply: bool = False,
     ) -> Coverage:
         lake = self._in_lake(leaf.topic)
         if (lake.load or lake.epoch or head.active) and needed_dimensions(view) - set(versions):
@@ -164,7 +202,7 @@ class Merger:
             batch.coverage,
             head,
             lake,
-            lambda active, load: self._overlaps.count(connection, leaf.topic, active, load),
+            self._repeats(connection, view, leaf.topic, cheaply=cheaply),
         )
         made = [(epoch, label) for epoch, label in head.made if epoch > covered.epoch]
         labels = [json.loads(label) for label in dict.fromkeys(label for _, label in made)]
@@ -181,6 +219,23 @@ class Merger:
             mixed=any(label.get(name) != versions.get(name) for label in labels for name in used),
         )
 
+    def _repeats(
+        self, connection: duckdb.DuckDBPyConnection, view: View, topic: str, *, cheaply: bool
+    ) -> Repeats:
+        def counted(active: Active, load: int) -> int:
+            if not cheaply:
+                return self._overlaps.count(connection, topic, active, load)
+            known = self._overlaps.known(topic, active, load)
+            if known is None:
+                raise CoverageError(
+                    f"view {view.name}: nobody has counted yet which events of {topic} are in "
+                    f"epoch {active.epoch} and in load {load}, too",
+                    hint="Ask for the view's answer.",
+                )
+            return known
+
+        return counted
+
     def _in_lake(self, topic: str) -> InLake:
         if not self._lake.exists(raw_name(topic)):
             return InLake()
@@ -191,6 +246,26 @@ class Merger:
         if not self._lake.exists(dimension_name(name)):
             return None
         return self._lake.snapshot(dimension_name(name))
+
+
+def _id(snapshot: Snapshot | None) -> int | None:
+    return None if snapshot is None else snapshot.id
+
+
+def _mark(
+    view: View,
+    coverage: Sequence[Coverage],
+    states: Sequence[tuple[str, int | None, Sequence[tuple[int, int, int]]]],
+    dimensions: Mapping[str, int | None],
+) -> str:
+    """A digest of what an answer is made of.
+
+    Snapshots of the lake have ids of their own for ever. Blocks are numbered anew in a state that
+    was restored or rebuilt, so their checksums tell them apart.
+    """
+    parts = [vars(one) | {"dimensions": dict(one.dimensions)} for one in coverage]
+    told = [__version__, view.name, view.hash, parts, states, dimensions]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def _readable(connection: duckdb.DuckDBPyConnection, name: str, dimension: Snapshot | None) -> str:

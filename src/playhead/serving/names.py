@@ -36,8 +36,7 @@ def relations_read(
     try:
         kinds = [statement.type for statement in connection.extract_statements(sql)]
         if kinds == [duckdb.StatementType.EXPLAIN]:
-            explain = _EXPLAIN.match(sql)
-            sql = sql[explain.end() :] if explain else ""
+            sql = explained(sql) or ""
             kinds = [statement.type for statement in connection.extract_statements(sql)]
         if kinds != [duckdb.StatementType.SELECT]:
             raise _no_select(kinds)
@@ -53,6 +52,12 @@ def relations_read(
         return set(_names(tree, frozenset()))
     except RecursionError:
         raise QueryError("the query is nested too deeply") from None
+
+
+def explained(sql: str) -> str | None:
+    """The query behind the word EXPLAIN; None if the text does not begin with it."""
+    explain = _EXPLAIN.match(sql)
+    return sql[explain.end() :] if explain else None
 
 
 def _no_select(kinds: list[Any]) -> QueryError:

@@ -28,14 +28,21 @@ class OverlapCounter:
         self, connection: duckdb.DuckDBPyConnection, topic: str, active: Active, load: int
     ) -> int:
         """Events of the epoch that loads after `active.load`, up to `load`, hold as well."""
-        position = self._state.range_of(active.epoch).get(topic)
-        offsets = tuple(sorted(position.next.items())) if position else ()
-        key = (topic, active.epoch, active.load, load, offsets)
+        key = self._key(topic, active, load)
         if key not in self._counted:
             if len(self._counted) >= _KEPT:
                 self._counted.clear()
             self._counted[key] = self._count(connection, topic, active, load)
         return self._counted[key]
+
+    def known(self, topic: str, active: Active, load: int) -> int | None:
+        """The same if it was counted before; None if it was not."""
+        return self._counted.get(self._key(topic, active, load))
+
+    def _key(self, topic: str, active: Active, load: int) -> tuple[object, ...]:
+        position = self._state.range_of(active.epoch).get(topic)
+        offsets = tuple(sorted(position.next.items())) if position else ()
+        return (topic, active.epoch, active.load, load, offsets)
 
     def _count(
         self, connection: duckdb.DuckDBPyConnection, topic: str, active: Active, load: int

@@ -1,9 +1,12 @@
 """One reading session: every topic, dimension and view a relation by its name, as of now."""
 
+import sys
 import threading
+import time
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -16,22 +19,23 @@ from playhead.batch.ingest import QUARANTINE_SCHEMA
 from playhead.batch.quality import REPORT_SCHEMA
 from playhead.contracts import DIMENSIONS as CONTRACTS
 from playhead.contracts import TOPICS
-from playhead.engines.duckdb import memory_limit
-from playhead.errors import QueryError, QueryMemoryError, UnknownViewError
+from playhead.engines.duckdb import ARROW_ROWS, memory_limit
+from playhead.errors import CoverageError, QueryError, QueryMemoryError, UnknownViewError
 from playhead.eventlog import EventLog
 from playhead.lake import Lake
 from playhead.lake.tables import QUALITY_QUARANTINE, QUALITY_REPORT, dimension_name
-from playhead.serving.answers import Answers
+from playhead.serving.answers import Answers, Flights
 from playhead.serving.bounds import spans_asked
 from playhead.serving.coverage import Coverage
 from playhead.serving.follow import Follower
 from playhead.serving.history import KeptGroups
+from playhead.serving.lastanswers import LARGEST_BYTES, LastAnswer, LastAnswers
 from playhead.serving.merge import Merger
 from playhead.serving.names import Guard, relations_read
 from playhead.serving.sources import Span
 from playhead.serving.stop import Stop
 from playhead.serving.topics import TopicReader
-from playhead.speed.recall import newest_event
+from playhead.speed.recall import NewestEvents
 from playhead.speed.state import StateStore
 from playhead.views import View
 from playhead.views.binder import quote
@@ -77,6 +81,9 @@ class Session:
         self._merger = Merger(lake, log, state, follower)
         self._topics = TopicReader(lake, log, state)
         self._answers = Answers()
+        self._newest_events = NewestEvents(lake, state)
+        self._last = LastAnswers(cache)
+        self._flights: Flights[LastAnswer] = Flights()
 
     def close(self) -> None:
         """Let go of DuckDB; may be called twice."""
@@ -99,15 +106,24 @@ class Session:
         finally:
             self._stops.now = None
 
+    @property
+    def _stop(self) -> Stop | None:
+        """What ends that which this thread asks for."""
+        return getattr(self._stops, "now", None)
+
     @contextmanager
     def _scope(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A session for one answer: what is defined and registered in it goes with it."""
-        stop: Stop | None = getattr(self._stops, "now", None)
+        stop = self._stop
         with (
             self._connection.cursor() as connection,
             stop.ending(connection) if stop is not None else nullcontext(),
         ):
-            yield connection
+            try:
+                yield connection
+            except duckdb.OutOfMemoryException as error:
+                # Following a view reads states, too.
+                raise _no_memory(error) from error
 
     @property
     def relations(self) -> list[str]:
@@ -157,7 +173,10 @@ class Session:
             CoverageError: it has no exact answer now, and why.
             QueryError: a stretch was asked for, and the view has no window of event time.
         """
-        if within is not None and view.window is None:
+        if within is None:
+            last = self._whole(view)
+            return last.table, last.coverage
+        if view.window is None:
             raise QueryError(f"view {view.name} has no window of event time")
         with self._scope() as connection:
             basis = self._merger.basis(connection, view, within=within)
@@ -168,6 +187,98 @@ class Session:
                 self._answers.keep(basis.identity, within, known)
             return known, basis.coverage
 
+    def _whole(self, view: View) -> LastAnswer:
+        """The view's whole answer as of now; threads that ask for the same wait for the first."""
+        with self._scope() as connection:
+            mark = self._merger.mark(connection, view)
+            if (known := self._known(view, mark)) is not None:
+                return known
+            return self._flights.make(
+                mark,
+                # Another thread may have made it since.
+                lambda: self._known(view, mark) or self._make(connection, view),
+                self._stop,
+            )
+
+    def _known(self, view: View, mark: str) -> LastAnswer | None:
+        """The view's last answer if it has this mark."""
+        last = self._last.get(view)
+        return last if last is not None and last.mark == mark else None
+
+    def _make(self, connection: duckdb.DuckDBPyConnection, view: View) -> LastAnswer:
+        """The view's whole answer, made anew and kept."""
+        last = self._made(connection, view, None)
+        assert last is not None  # noqa: S101 - only a bound makes none
+        return last
+
+    def _made(
+        self, connection: duckdb.DuckDBPyConnection, view: View, most_bytes: int | None
+    ) -> LastAnswer | None:
+        """The same; None if the answer takes more memory than `most_bytes`."""
+        made_at, began = datetime.now(UTC).replace(tzinfo=None), time.perf_counter()
+        # Before the states: a window that is said to be final then has all that it had by then.
+        newest = [self._newest(connection, topic) for topic in view.topics]
+        seen = [event_time for event_time in newest if event_time is not None]
+        windows = self._state.windows(view.name)
+        basis = self._merger.basis(connection, view)
+        table = _run(connection, self._merger.sql(connection, basis), most_bytes=most_bytes)
+        if most_bytes is not None and table.nbytes > most_bytes:
+            return None
+        last = LastAnswer(
+            table,
+            basis.coverage,
+            basis.mark,
+            made_at,
+            time.perf_counter() - began,
+            min(seen) - view.watermark if seen else None,
+            {start: (revision, late) for start, _, revision, late in windows if revision or late},
+        )
+        self._last.keep(view, last, self._views)
+        return last
+
+    # -- the last answers ------------------------------------------------------------------
+
+    def last_answer(self, view: View) -> LastAnswer | None:
+        """The view's last whole answer, which may be of another process; None if none is known.
+
+        Nothing is computed. An answer that is marked current equals plain recomputation.
+        """
+        last = self._last.get(view)
+        if last is None or any(part.mixed for part in last.coverage):
+            return last
+        try:
+            with self._scope() as connection:
+                mark = self._merger.mark(connection, view, cheaply=True)
+        except CoverageError:
+            return last
+        return replace(last, is_current=last.mark == mark)
+
+    def last_seconds(self, view: View, *, unknown: float) -> float:
+        """How long the view's last whole answer took to make; `unknown` if there is none."""
+        last = self._last.get(view)
+        return unknown if last is None else last.seconds
+
+    def remember(self, view: View) -> bool:
+        """Make the view's whole answer if it is not known; False if it is too large to be kept.
+
+        Raises:
+            CoverageError: it has no exact answer now, and why.
+        """
+        with self._scope() as connection:
+            if self._known(view, self._merger.mark(connection, view)) is not None:
+                return True
+            return self._made(connection, view, LARGEST_BYTES) is not None
+
+    def refuse(self, view: View) -> None:
+        """Note that the view's whole answer is too large or too slow to be made unasked."""
+        self._last.files.refuse(view)
+
+    def is_refused(self, view: View) -> bool:
+        """Whether that was noted within a day."""
+        return self._last.files.is_refused(view)
+
+    # -- what answers are made of ----------------------------------------------------------
+
     def identity(self, view: View, within: Span | None = None) -> Hashable:
         """Says whether the answer is the same as before, without making it.
 
@@ -175,6 +286,8 @@ class Session:
             CoverageError: it has no exact answer now, and why.
         """
         with self._scope() as connection:
+            if within is None:
+                return self._merger.mark(connection, view)
             return self._merger.basis(connection, view, within=within).identity
 
     def coverage(self, view: View) -> tuple[Coverage, ...]:
@@ -198,7 +311,10 @@ class Session:
     def newest(self, topic: str) -> datetime | None:
         """The highest event time of a topic that either layer has seen; None before any."""
         with self._scope() as connection:
-            return newest_event(self._lake, self._state, connection, topic)
+            return self._newest(connection, topic)
+
+    def _newest(self, connection: duckdb.DuckDBPyConnection, topic: str) -> datetime | None:
+        return self._newest_events.of(topic, connection)
 
     def full(self, view: View) -> pa.Table:
         """The view by plain recomputation over every event that batch and speed count."""
@@ -262,16 +378,22 @@ def _only(sql: str, window: Window | None, within: Span | None) -> str:
     )
 
 
-def _run(connection: duckdb.DuckDBPyConnection, sql: str, limit: int | None = None) -> pa.Table:
+def _run(
+    connection: duckdb.DuckDBPyConnection,
+    sql: str,
+    limit: int | None = None,
+    *,
+    most_bytes: int | None = None,
+) -> pa.Table:
+    """The answer of a query, or no more than its first rows, up to a number or a size of them."""
     try:
         answer = connection.execute(sql)
         _refuse_wrong(answer)
-        return answer.to_arrow_table() if limit is None else _first(answer, limit)
+        if limit is None and most_bytes is None:
+            return answer.to_arrow_table(ARROW_ROWS)
+        return _first(answer, limit, most_bytes)
     except duckdb.OutOfMemoryException as error:
-        raise QueryMemoryError(
-            f"the query needs more memory than it may have: {str(error).splitlines()[0]}",
-            hint=disk.advice(error) or "Ask for fewer groups, rows or windows.",
-        ) from error
+        raise _no_memory(error) from error
     except duckdb.Error as error:
         raise QueryError(str(error), hint=disk.advice(error)) from error
     except (OSError, pa.ArrowException) as error:
@@ -279,6 +401,13 @@ def _run(connection: duckdb.DuckDBPyConnection, sql: str, limit: int | None = No
         raise QueryError(
             f"the answer cannot be written: {error}", hint=disk.advice(error)
         ) from error
+
+
+def _no_memory(error: duckdb.Error) -> QueryMemoryError:
+    return QueryMemoryError(
+        f"the query needs more memory than it may have: {str(error).splitlines()[0]}",
+        hint=disk.advice(error) or "Ask for fewer groups, rows or windows.",
+    )
 
 
 def _refuse_wrong(answer: duckdb.DuckDBPyConnection) -> None:
@@ -291,15 +420,24 @@ def _refuse_wrong(answer: duckdb.DuckDBPyConnection) -> None:
             )
 
 
-def _first(answer: duckdb.DuckDBPyConnection, limit: int) -> pa.Table:
-    """The first rows of a query's answer; the others are not made where that can be."""
-    reader = answer.to_arrow_reader(min(limit, _ROWS_AT_ONCE) or 1)
+def _first(
+    answer: duckdb.DuckDBPyConnection, limit: int | None, most_bytes: int | None
+) -> pa.Table:
+    """The first rows of a query's answer; the others are not made where that can be.
+
+    Args:
+        most_bytes: end with the rows that exceed it; None: no bound.
+    """
+    most_rows = sys.maxsize if limit is None else limit
+    reader = answer.to_arrow_reader(min(most_rows, _ROWS_AT_ONCE) or 1)
     batches: list[pa.RecordBatch] = []
-    while sum(batch.num_rows for batch in batches) < limit:
+    rows = size = 0
+    while rows < most_rows and (most_bytes is None or size <= most_bytes):
         try:
             batches.append(reader.read_next_batch())
         except StopIteration:
             break
+        rows, size = rows + batches[-1].num_rows, size + batches[-1].nbytes
     return pa.Table.from_batches(batches, reader.schema).slice(0, limit)
 
 

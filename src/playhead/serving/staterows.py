@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from playhead.speed.hashindex import Rows, ShardedIndex, hash_keys
 
-_ROOM = 1 << 22
-"""Rows that a column has room for at once: memory that is not written to is not taken."""
+_ROOM = 1 << 18
+"""Rows that a column has room for at first; what bounds a process counts room, not use."""
 
 
 LEAST_ROW_BYTES = 56

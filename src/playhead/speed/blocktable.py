@@ -109,6 +109,16 @@ def bodies_present(db: sqlite3.Connection, bodies: Sequence[int]) -> list[int]:
     return [int(b) for (b,) in _of(db, "SELECT body FROM bodies WHERE body IN", bodies)]
 
 
+def marks(db: sqlite3.Connection, state: str) -> tuple[tuple[int, int, int], ...]:
+    """(number, epoch, CRC-32 of the body; -1: it is missing) of a state's blocks in order."""
+    rows = db.execute(
+        "SELECT block, epoch, COALESCE(crc32, -1) FROM blocks LEFT JOIN bodies USING (body) "
+        "WHERE state = ? ORDER BY block",
+        (state,),
+    )
+    return tuple((int(block), int(epoch), int(crc)) for block, epoch, crc in rows)
+
+
 def groups(
     db: sqlite3.Connection, state: str, kind: Kind, *, fan_in: int, limit_rows: int, newest: int
 ) -> list[Group]:
@@ -246,13 +256,14 @@ class Bodies:
             first_us, last_us: microseconds since 1970, both inclusive; None: no bound.
         """
         rows = db.execute(
-            "SELECT block, epoch, kind, oldest, newest, body FROM blocks WHERE state = ? "
+            "SELECT block, epoch, kind, oldest, newest, body, crc32 FROM blocks "
+            "LEFT JOIN bodies USING (body) WHERE state = ? "
             "AND (? IS NULL OR last_us >= ?) AND (? IS NULL OR first_us <= ?) ORDER BY block",
             (state, first_us, first_us, last_us, last_us),
         ).fetchall()
         return [
-            Block(block, epoch, kind, oldest, newest, self.read(db, body))
-            for block, epoch, kind, oldest, newest, body in rows
+            Block(block, epoch, kind, oldest, newest, self.read(db, body), crc)
+            for block, epoch, kind, oldest, newest, body, crc in rows
         ]
 
     def of_blocks(self, db: sqlite3.Connection, blocks: Sequence[int]) -> list[pa.Table]:

@@ -9,6 +9,7 @@ the few that they ask for.
 import logging
 import math
 import threading
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -197,7 +198,7 @@ def _is_coded(kind: pa.DataType) -> bool:
 class BackgroundCompactor:
     """A thread that compacts as long as the `with` block runs.
 
-    It leaves alone what is younger than its pause, so that readers that ask more often than
+    It leaves alone what is younger than `settled`, so that readers that ask more often than
     that can follow what is added (see `compact`).
 
     Args:
@@ -205,9 +206,16 @@ class BackgroundCompactor:
         pause: between one round and the next.
     """
 
-    def __init__(self, compactor: Compactor, pause: timedelta = timedelta(seconds=1)) -> None:
+    def __init__(
+        self,
+        compactor: Compactor,
+        pause: timedelta = timedelta(seconds=1),
+        settled: timedelta = timedelta(seconds=10),
+    ) -> None:
         self._compactor = compactor
         self._pause_s = pause.total_seconds()
+        rounds = max(1, math.ceil(settled / pause))
+        self._marks = deque([0] * rounds, maxlen=rounds)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="compaction", daemon=True)
 
@@ -225,11 +233,10 @@ class BackgroundCompactor:
         self._thread.join()
 
     def _run(self) -> None:
-        newest = 0
         while not self._stop.wait(self._pause_s):
             try:
-                self._compactor.compact(newest)
-                newest = self._compactor.newest_block()
+                self._compactor.compact(self._marks[0])
+                self._marks.append(self._compactor.newest_block())
             except PlayheadError as error:
                 # Uncompacted state answers as well, only slower; the triggers will meet the
                 # same trouble if it concerns them.

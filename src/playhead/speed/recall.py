@@ -181,7 +181,7 @@ class Recaller:
 
     def newest(self, topic: str) -> datetime | None:
         """The highest event time seen, by either layer; None before any event."""
-        return newest_event(self._lake, self._state, self._connection, topic)
+        return NewestEvents(self._lake, self._state).of(topic, self._connection)
 
 
 def _ahead(
@@ -197,14 +197,26 @@ def _ahead(
         yield waiting.popleft().result()
 
 
-def newest_event(
-    lake: Lake, state: StateStore, connection: duckdb.DuckDBPyConnection, topic: str
-) -> datetime | None:
-    """The highest event time of a topic, in the lake or in state; None before any event."""
-    progress = state.progress().get(topic)
-    times = [progress.max_event_time] if progress else []
-    if lake.exists(raw_name(topic)):
-        snapshot = lake.snapshot(raw_name(topic))
-        scan = snapshot.scan(partitions=snapshot.partitions[-1:], columns=["event_time"])
-        times += connection.execute(f"SELECT MAX(event_time) FROM {scan}").fetchone() or ()
-    return max((time for time in times if time is not None), default=None)
+class NewestEvents:
+    """The highest event time of topics; what the lake says is read once for each snapshot."""
+
+    def __init__(self, lake: Lake, state: StateStore) -> None:
+        self._lake, self._state = lake, state
+        self._in_lake: dict[str, tuple[int | None, datetime | None]] = {}
+
+    def of(self, topic: str, connection: duckdb.DuckDBPyConnection) -> datetime | None:
+        """Of a topic, in the lake or in state; None before any event."""
+        progress = self._state.progress().get(topic)
+        times = [progress.max_event_time] if progress else []
+        if self._lake.exists(raw_name(topic)):
+            times.append(self._of_snapshot(topic, connection))
+        return max((time for time in times if time is not None), default=None)
+
+    def _of_snapshot(self, topic: str, connection: duckdb.DuckDBPyConnection) -> datetime | None:
+        snapshot = self._lake.snapshot(raw_name(topic))
+        known = self._in_lake.get(topic)
+        if known is None or known[0] != snapshot.id:
+            scan = snapshot.scan(partitions=snapshot.partitions[-1:], columns=["event_time"])
+            row = connection.execute(f"SELECT MAX(event_time) FROM {scan}").fetchone()
+            known = self._in_lake[topic] = snapshot.id, row[0] if row else None
+        return known[1]

@@ -127,6 +127,32 @@ class Active:
 
 
 @dataclass(frozen=True)
+class EpochSeen:
+    """One epoch that the state still knows, over all topics.
+
+    Attributes:
+        status: "open", "sealing" or "sealed".
+        opened: when it began to take events in (naive UTC).
+        sealed: when its events were in the lake; None: they are not yet.
+        events: that it holds, repeats included.
+    """
+
+    epoch: int
+    status: str
+    opened: datetime
+    sealed: datetime | None
+    events: int
+
+    @classmethod
+    def of(
+        cls, epoch: int, status: str, opened: str, sealed: str | None, events: int
+    ) -> "EpochSeen":
+        """The same with its times as the state has them: as text."""
+        done = None if sealed is None else datetime.fromisoformat(sealed)
+        return cls(epoch, status, datetime.fromisoformat(opened), done, events)
+
+
+@dataclass(frozen=True)
 class StateView:
     """One state as it stood at one moment.
 
@@ -156,6 +182,7 @@ class Block:
         number: it never changes what it holds.
         oldest, newest: numbers of the first and the last block of a micro-batch that it is made
             of, both inclusive; its own number where it is such a block itself.
+        crc32: of its rows as they are stored.
     """
 
     number: int
@@ -164,6 +191,7 @@ class Block:
     oldest: int
     newest: int
     rows: pa.Table
+    crc32: int = 0
 
 
 @dataclass(frozen=True)

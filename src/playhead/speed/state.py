@@ -23,6 +23,7 @@ from playhead.speed.records import (
     Block,
     Crowd,
     Encoded,
+    EpochSeen,
     Group,
     Kind,
     MicroBatch,
@@ -113,6 +114,14 @@ class StateStore:
         """
         return self._file.rows("SELECT epoch, status FROM epochs ORDER BY epoch")
 
+    def history(self) -> list[EpochSeen]:
+        """The same epochs with their times and events, ascending."""
+        rows = self._file.rows(
+            "SELECT epoch, status, opened, sealed, COALESCE(SUM(next_offset - first_offset), 0) "
+            "FROM epochs LEFT JOIN ranges USING (epoch) GROUP BY epoch ORDER BY epoch"
+        )
+        return [EpochSeen.of(*row) for row in rows]
+
     def open_epoch(self) -> int:
         """The epoch that new events go to."""
         ((epoch,),) = self._file.rows("SELECT MAX(epoch) FROM epochs")
@@ -198,6 +207,11 @@ class StateStore:
         with self._file.reading() as db:
             blocks = self._bodies.blocks(db, state, first_us=first_us, last_us=last_us)
             return self.head(state, topic), blocks
+
+    def marks(self, state: str, topic: str) -> tuple[StateView, tuple[tuple[int, int, int], ...]]:
+        """One state with (number, epoch, CRC-32) of its blocks at one moment; reads no rows."""
+        with self._file.reading() as db:
+            return self.head(state, topic), blocktable.marks(db, state)
 
     def sizes(self) -> dict[str, tuple[int, int, int]]:
         """(blocks, rows, bytes) by state; events that several states share count for each."""
