@@ -20,6 +20,7 @@ from playhead.batch.clean import CleanReport, clean_topic
 from playhead.batch.deadletters import TOPIC as DEAD_LETTERS
 from playhead.batch.deadletters import DeadLetters, Wanted
 from playhead.batch.dimensions import rebuild_pair_ratings
+from playhead.batch.journal import noting
 from playhead.batch.load import Loader, LoadReport, Progress
 from playhead.batch.quality import Metric, latest_report
 from playhead.batch.recompute import Recomputer, StateCoverage, ViewRun, state_table
@@ -36,7 +37,7 @@ from playhead.lake import Lake, clean_table
 from playhead.lock import RoleLock
 from playhead.samples import FILE as SAMPLES
 from playhead.samples import Samples
-from playhead.serving import Answer, Coverage, Result, Session, Span, find_view
+from playhead.serving import Answer, Coverage, LastView, Result, Session, Span, find_view
 from playhead.serving.jail import jailed
 from playhead.speed.alerts import TOPIC as ALERTS
 from playhead.speed.layer import SpeedConfig, SpeedLayer, Step
@@ -181,14 +182,18 @@ class Workspace:
     @cached_property
     def session(self) -> Session:
         """For reading: topics, dimensions, views as relations."""
-        cache = self.path / "cache"
-        return Session(self.lake, self.log, self.state, self.views, self._connect(), cache)
+        return self.reader()
 
     def refresh(self) -> None:
         """Answer by the view files as they are now, if some have changed since they were read."""
         changed = self._changed_views()
         if changed is not None and "session" in self.__dict__:
             self.session.use(changed)
+
+    def reader(self) -> Session:
+        """Another session for reading, beside `session`; the caller's to close."""
+        cache = self.path / "cache"
+        return Session(self.lake, self.log, self.state, self.views, self._connect(), cache)
 
     def jail(self, *, memory_limit: str, threads: int) -> Session:
         """A session for queries of strangers: it reads relations, and nothing else of the machine.
@@ -248,6 +253,16 @@ class Workspace:
         table, coverage = self.session.answer(view, within)
         revised = {w: (revision, late) for w, _, revision, late in self.state.windows(name)}
         return Answer(view, table, coverage, self.watermark(view), revised)
+
+    def last_view(self, name: str) -> LastView | None:
+        """A view's whole answer as it was made last, at once; None if none is known.
+
+        Raises:
+            UnknownViewError: no view of that name.
+        """
+        view = find_view(self.views, name)
+        last = self.session.last_answer(view)
+        return None if last is None else LastView(view, last)
 
     def query(self, sql: str) -> Result:
         """The answer of one SELECT over topics, dimensions and views (DuckDB's dialect)."""
@@ -330,24 +345,38 @@ class Workspace:
             )
 
     def batch(
-        self, *, full: bool = False, on_stage: Callable[[str], None] | None = None
+        self,
+        *,
+        full: bool = False,
+        why: str = "asked for",
+        on_stage: Callable[[str], None] | None = None,
     ) -> BatchReport:
         """Recompute what changed since the last run, and prune the speed state that it covers.
 
+        What becomes of the run is noted; see `playhead.batch.journal.batch_runs`.
+
         Args:
             full: recompute every day of every view from the raw events.
+            why: why it runs, for its record.
             on_stage: told what is being worked on.
         """
         tell = on_stage or (lambda _: None)
-        with self._role("batch"), self._connect() as connection:
+        with (
+            self._role("batch"),
+            noting(self.path, why, full=full, clock=self.clock) as noted,
+            self._connect() as connection,
+        ):
             epoch = self.state.sealed_epoch()
             cleaned = []
             for topic, contract in TOPICS.items():
+                noted.enter(f"cleaning {topic}")
                 tell(f"cleaning {topic}")
                 clean_table(topic, contract.schema).create_in(self.lake)
                 cleaned.append(clean_topic(self.lake, connection, topic, full=full))
+            noted.enter("rating pairs")
             tell("rating pairs")
             rebuild_pair_ratings(self.lake, connection)
+            noted.enter("views")
             recomputer = Recomputer(self.lake, connection)
             runs = recomputer.run(
                 self.views.values(),
@@ -355,7 +384,10 @@ class Workspace:
                 full=full,
                 on_view=lambda run: tell(f"{run.view} {run.status}"),
             )
-            return BatchReport(epoch, tuple(cleaned), tuple(runs), self._prune())
+            noted.enter("pruning")
+            pruned = self._prune()
+            noted.tell(epoch, sum(topic.written for topic in cleaned), runs, pruned)
+            return BatchReport(epoch, tuple(cleaned), tuple(runs), pruned)
 
     def _prune(self) -> int:
         """Drop speed blocks that the batch states cover."""

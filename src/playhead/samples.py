@@ -44,7 +44,9 @@ __all__ = [
     "Counter",
     "Distribution",
     "Samples",
+    "Series",
     "Totals",
+    "read_series",
     "read_totals",
 ]
 
@@ -89,6 +91,8 @@ _COUNTED = _LOWEST - 1
 """Stands for the bucket where something is counted, not measured."""
 
 _TENDED_EVERY_S = 600.0
+_SOON = timedelta(seconds=1)
+"""A point that has only begun lasts so long at least: rates over less say nothing."""
 _WAITING_LIMIT = 100_000
 
 _TABLE = """
@@ -111,6 +115,20 @@ INSERT INTO samples
 SELECT minute - minute % 60, name, labels, bucket, SUM(value) FROM samples
 WHERE minute < ? AND minute % 60 > 0 GROUP BY 1, 2, 3, 4
 ON CONFLICT DO UPDATE SET value = value + excluded.value
+"""
+
+# Minutes that hold anything are found one by one, so that nothing of other names is read.
+_SERIES = """
+WITH RECURSIVE held(minute) AS (
+    SELECT (SELECT MIN(minute) FROM samples WHERE minute >= :first)
+    UNION ALL
+    SELECT (SELECT MIN(minute) FROM samples WHERE minute > held.minute)
+    FROM held WHERE held.minute < :last
+)
+SELECT minute - minute % CASE WHEN minute < :hours_before THEN 60 ELSE :step END AS point,
+    labels, bucket, SUM(value)
+FROM held CROSS JOIN samples USING (minute)
+WHERE minute <= :last AND name = :name GROUP BY point, labels, bucket
 """
 
 _Key = tuple[int, str, str, int]
@@ -300,6 +318,75 @@ class Totals:
         return self.measured.get(name, Distribution({}))
 
 
+@dataclass(frozen=True)
+class Series:
+    """One name over time, point after point; n points, of which the last one is not over yet.
+
+    Attributes:
+        starts: when each point begins (naive UTC).
+        seconds: how long each lasts; the last one, how long so far.
+        counts: by the value of the label that was asked for, how many in each point, shape (n,).
+        measured: what was measured in each point.
+    """
+
+    starts: Sequence[datetime]
+    seconds: Sequence[float]
+    counts: Mapping[str, Sequence[int]]
+    measured: Sequence[Distribution]
+
+    def rates(self, label: str = "") -> list[float]:
+        """How many a second were counted under a label; zeros if it is not known."""
+        counts = self.counts.get(label, [0] * len(self.starts))
+        return [count / seconds for count, seconds in zip(counts, self.seconds, strict=True)]
+
+    def quantiles(self, share: float) -> list[float | None]:
+        """A quantile of each point, as `Distribution.quantile` tells it."""
+        return [one.quantile(share) for one in self.measured]
+
+
+def read_series(
+    path: Path,
+    name: str,
+    now: datetime,
+    span: timedelta,
+    *,
+    label: str | None = None,
+    step: timedelta = timedelta(minutes=1),
+) -> Series:
+    """What was counted or measured under a name in the time before `now` (naive UTC).
+
+    There is a point for every step, with zeros where nothing happened; what is two days old, and
+    older, has a point for every hour. The first point begins at or before `now - span`. Costs
+    what the name has in that time.
+
+    Args:
+        label: tells counts apart by its values; None: all are one, under "".
+        step: whole minutes that divide an hour.
+
+    Raises:
+        WorkspaceError: the file is damaged, or cannot be read.
+    """
+    minutes, hours_before = _minutes(step), _minute(now - MINUTES_KEPT) // 60 * 60
+    starts = _points(_minute(now - span), hours_before, _minute(now), minutes)
+    places = {minute: place for place, minute in enumerate(starts)}
+    counts: dict[str, list[int]] = {} if label else {"": [0] * len(starts)}
+    measured: list[dict[int, int]] = [{} for _ in starts]
+    known: dict[str, list[int]] = {}
+    values = {"first": starts[0], "last": _minute(now), "hours_before": hours_before}
+    for point, labels, bucket, value in _rows(path, _SERIES, name=name, step=minutes, **values):
+        if bucket != _COUNTED:
+            measured[places[point]][bucket] = value
+            continue
+        if labels not in known:
+            found = str(json.loads(labels).get(label, "")) if label else ""
+            known[labels] = counts.setdefault(found, [0] * len(starts))
+        known[labels][places[point]] += value
+    times = [_time(minute) for minute in starts]
+    ends = [*times[1:], max(now, times[-1] + _SOON)]
+    seconds = [(end - time).total_seconds() for time, end in zip(times, ends, strict=True)]
+    return Series(times, seconds, counts, [Distribution(one) for one in measured])
+
+
 def read_totals(path: Path, now: datetime, spans: Sequence[timedelta]) -> list[Totals]:
     """What was counted in the time before `now` (naive UTC), one entry for each span.
 
@@ -308,19 +395,10 @@ def read_totals(path: Path, now: datetime, spans: Sequence[timedelta]) -> list[T
     Raises:
         WorkspaceError: the file is damaged, or cannot be read.
     """
-    if not path.exists():
-        return [Totals({}, {}) for _ in spans]
-    try:
-        connection = disk.connect(path, timeout_s=10.0)
-        try:
-            if not connection.execute(_HAS_TABLE).fetchall():
-                # Whoever writes first is just making it.
-                return [Totals({}, {}) for _ in spans]
-            return [_totals(connection, now - span, now) for span in spans]
-        finally:
-            connection.close()
-    except sqlite3.Error as error:
-        raise _unreadable(path, error) from error
+    with _reading(path) as connection:
+        if connection is None:
+            return [Totals({}, {}) for _ in spans]
+        return [_totals(connection, now - span, now) for span in spans]
 
 
 def bucket_of(value: float) -> int:
@@ -358,6 +436,52 @@ def _totals(connection: sqlite3.Connection, since: datetime, until: datetime) ->
     return Totals(dict(counts), {name: Distribution(dict(t)) for name, t in measured.items()})
 
 
+def _rows(path: Path, sql: str, **values: str | int) -> list[tuple[int, str, int, int]]:
+    """The rows of a query; none if nothing was written yet."""
+    with _reading(path) as connection:
+        return [] if connection is None else connection.execute(sql, values).fetchall()
+
+
+def _points(first: int, hours_before: int, last: int, step: int) -> list[int]:
+    """The minutes at which the points of a series begin."""
+    hours = range(first // 60 * 60, hours_before, 60)
+    return [*hours, *range(max(first // step * step, hours_before), last + 1, step)]
+
+
+def _minutes(step: timedelta) -> int:
+    """A step in minutes.
+
+    Raises:
+        ValueError: it is not whole, or does not divide an hour.
+    """
+    minutes = step // timedelta(minutes=1)
+    if minutes < 1 or step % timedelta(minutes=1) or 60 % minutes:
+        raise ValueError(f"a step of {step} is none of whole minutes that divide an hour")
+    return minutes
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[sqlite3.Connection | None]:
+    """The file for reading; None if nothing was written yet.
+
+    Raises:
+        WorkspaceError: it is damaged, or cannot be read.
+    """
+    if not path.exists():
+        yield None
+        return
+    try:
+        connection = disk.connect(path, timeout_s=10.0)
+        try:
+            # Whoever writes first may be just making the table.
+            has_table = connection.execute(_HAS_TABLE).fetchall()
+            yield connection if has_table else None
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise _unreadable(path, error) from error
+
+
 def _open(path: Path) -> sqlite3.Connection:
     connection = disk.connect(path, timeout_s=5.0, isolation_level=None, check_same_thread=False)
     try:
@@ -393,6 +517,11 @@ def _unreadable(path: Path, error: sqlite3.Error) -> WorkspaceError:
 def _minute(time: datetime) -> int:
     """Minutes from 1970 to a time (naive UTC)."""
     return int(time.replace(tzinfo=UTC).timestamp()) // 60
+
+
+def _time(minute: int) -> datetime:
+    """When a minute begins (naive UTC)."""
+    return datetime.fromtimestamp(minute * 60, UTC).replace(tzinfo=None)
 
 
 def _text(labels: Mapping[str, str]) -> str:

@@ -23,7 +23,16 @@ from playhead.eventlog import EventLog
 from playhead.lake import Lake
 from playhead.lake.tables import raw_name
 
-__all__ = ["RECOVERED", "REJECTED", "TOPIC", "DeadLetters", "Letter", "ReasonCount", "Wanted"]
+__all__ = [
+    "REASON_CLASS",
+    "RECOVERED",
+    "REJECTED",
+    "TOPIC",
+    "DeadLetters",
+    "Letter",
+    "ReasonCount",
+    "Wanted",
+]
 
 TOPIC = "dead_letters"
 REJECTED, RECOVERED = "rejected", "recovered"
@@ -45,13 +54,13 @@ SELECT letter_id, event_time AS refused_at, topic, contract_version, reason, "in
 FROM every_letter LEFT JOIN recoveries USING (letter_id)
 WHERE event_type = 'rejected'
 """
-# What differs between two events that are refused for the same reason: places, values, numbers.
-_CLASS = r"""
+REASON_CLASS = r"""
 regexp_replace(regexp_replace(regexp_replace(reason,
     '^\[\d+\]\.?| \((allowed:|one of) .*', '', 'g'),
     '''[^'']*''|"[^"]*"', '…', 'g'),
     '-?\b\d([\d.:,/ TZE+-]*[\dZ])?\b', '#', 'g')[:120]
 """
+"""SQL of the class of a `reason`: without what differs between two of a kind, such as values."""
 
 
 @dataclass(frozen=True)
@@ -151,8 +160,8 @@ class DeadLetters:
         """How many letters there are for each class of reason, most first."""
         where, values = wanted.condition()
         found = self._run(
-            f"SELECT {_CLASS} AS class, COUNT(*) AS letters, MIN(refused_at), MAX(refused_at), "
-            f"ARG_MAX(letter_id, refused_at) FROM letters WHERE {where} "
+            f"SELECT {REASON_CLASS} AS class, COUNT(*) AS letters, MIN(refused_at), "
+            f"MAX(refused_at), ARG_MAX(letter_id, refused_at) FROM letters WHERE {where} "
             f"GROUP BY class ORDER BY letters DESC, class LIMIT {limit}",
             values,
         )

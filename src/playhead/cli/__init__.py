@@ -22,6 +22,7 @@ from playhead.cli import (
     operations,
     platform,
     replaying,
+    runs,
     trials,
 )
 from playhead.cli.invocation import DEFAULT_WORKSPACE, DebugOption, Invocation, WorkspaceOption
@@ -48,6 +49,7 @@ for group in (
     platform.app,
     deadletters.app,
     gates.app,
+    runs.app,
     keys.app,
     trials.app,
 ):

@@ -18,7 +18,7 @@ DEMO_MARK = "demo.json"
 DATA = "data"
 """Where the demo puts the data set that it generates."""
 
-_REBUILT = ("log.db", "state.db", "samples.db", "lake", "tmp", DATA)
+_REBUILT = ("log.db", "state.db", "samples.db", "runs.db", "lake", "tmp", DATA)
 _BESIDE = ("", "-wal", "-shm", "-journal")
 _ROLES = {
     "run/platform.lock": "platform",

@@ -13,6 +13,7 @@ from typing import Literal
 from playhead.assemble import Workspace
 from playhead.config import GateSettings
 from playhead.contracts import DIMENSIONS
+from playhead.ops.lag import followed_topics, measure_lag, read_positions
 from playhead.samples import (
     ACCEPTED,
     DUPLICATES,
@@ -30,7 +31,6 @@ from playhead.samples import (
     Totals,
     read_totals,
 )
-from playhead.speed.alerts import TOPIC as ALERTS
 
 __all__ = ["SPANS", "Gate", "Status", "Value", "measure"]
 
@@ -45,8 +45,6 @@ SPANS: Mapping[str, timedelta] = {
 """The stretches of time that every gate is measured over, up to now."""
 
 _P99 = 0.99
-_EVENT = {"event_id", "event_time"}
-"""What the speed layer needs of a topic: others it leaves alone."""
 _NO_GATEWAY = "no events came through a gateway"
 _NO_EVENTS = "the speed layer took no events in"
 _NOT_CONTRACT = frozenset({"event_time", "too_large"})
@@ -153,20 +151,9 @@ def measure(workspace: Workspace, now: datetime | None = None) -> list[Gate]:
 
 def _behind_s(workspace: Workspace, now: datetime) -> float | None:
     """How long the oldest event that is not in state yet has waited; None before any event."""
-    log, ages, is_used = workspace.log, [0.0], False
-    for topic in log.topics():
-        if topic == ALERTS or not set(log.schema(topic).names) >= _EVENT:
-            continue
-        starts = log.start_offsets(topic)
-        reached = {**starts, **workspace.state.position(topic).next}
-        for partition, end in log.end_offsets(topic).items():
-            is_used |= end > 0
-            first = max(reached[partition], starts[partition])
-            if first < end:
-                oldest = log.read(topic, partition, first, max_events=1, columns=())
-                arrived = oldest.column("ingest_time")[0].as_py()
-                ages.append((now - arrived).total_seconds())
-    return max(ages) if is_used else None
+    log, reached = workspace.log, read_positions(workspace.state)
+    lags = measure_lag(log, reached, now, followed_topics(log))
+    return max(lag.waited_s for lag in lags) if any(lag.end for lag in lags) else None
 
 
 def _percent(part: int, whole: int) -> float | None:

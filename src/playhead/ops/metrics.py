@@ -1,6 +1,5 @@
 """What a workspace is doing, for Prometheus: made of what its files say when it is asked."""
 
-import shutil
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -10,10 +9,13 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from playhead.assemble import Workspace
+from playhead.batch.journal import ABANDONED, FAILED, RUNNING, batch_runs, last_done
 from playhead.batch.recompute import StateCoverage, state_table
-from playhead.errors import OffsetOutOfRangeError, PlayheadError
+from playhead.errors import PlayheadError
 from playhead.lake import Snapshot
 from playhead.ops.gates import measure
+from playhead.ops.lag import measure_lag, read_positions
+from playhead.ops.storage import TableSize, bytes_free, file_bytes
 from playhead.speed.alerts import TOPIC as ALERTS
 from playhead.views.header import DEFAULT_WATERMARK
 from playhead.views.naming import state_name
@@ -40,7 +42,7 @@ class WorkspaceCollector(Collector):
         self._turn = threading.Lock()
         self._parts = (
             self._lag, self._progress, self._epochs, self._states, self._gates, self._of_lake,
-            self._disk,
+            self._disk, self._batch,
         )  # fmt: skip
 
     def describe(self) -> Iterable[Metric]:
@@ -65,28 +67,13 @@ class WorkspaceCollector(Collector):
         oldest = _family(
             "playhead_lag_seconds", "Since the oldest event that waits came; 0 for none.", _PLACE
         )
-        for topic in log.topics():
-            if topic == ALERTS:
-                continue
-            reached = {**log.start_offsets(topic), **state.position(topic).next}
-            for partition, end in log.end_offsets(topic).items():
-                at = reached.get(partition, 0)
-                place = (topic, str(partition))
-                ends.add_metric(place, end)
-                lag.add_metric(place, max(0, end - at))
-                oldest.add_metric(place, self._waited(topic, partition, at) if end > at else 0)
+        topics = [topic for topic in log.topics() if topic != ALERTS]
+        for one in measure_lag(log, read_positions(state), self._workspace.clock.now(), topics):
+            place = (one.topic, str(one.partition))
+            ends.add_metric(place, one.end)
+            lag.add_metric(place, one.events)
+            oldest.add_metric(place, one.waited_s)
         yield from (ends, lag, oldest)
-
-    def _waited(self, topic: str, partition: int, offset: int) -> float:
-        """Seconds since the event at an offset came in."""
-        try:
-            first = self._workspace.log.read(topic, partition, offset, max_events=1)
-        except OffsetOutOfRangeError:
-            return 0
-        if not first.num_rows:
-            return 0
-        came: datetime = first.column("ingest_time")[0].as_py()
-        return max(0.0, (self._workspace.clock.now() - came).total_seconds())
 
     def _progress(self) -> Iterator[Metric]:
         events = _counter("playhead_events", "Events counted by the speed layer.", _TOPIC)
@@ -156,10 +143,10 @@ class WorkspaceCollector(Collector):
         size = _family("playhead_lake_bytes", "Bytes of its data files.", ("table",))
         files = _family("playhead_lake_files", "Its data files.", ("table",))
         tables = {name: lake.snapshot(name) for name in lake.tables()}
-        for name, snapshot in tables.items():
-            rows.add_metric((name,), snapshot.rows)
-            size.add_metric((name,), sum(file.bytes for file in snapshot.files))
-            files.add_metric((name,), len(snapshot.files))
+        for table in map(TableSize.of, tables.values()):
+            rows.add_metric((table.name,), table.rows)
+            size.add_metric((table.name,), table.bytes)
+            files.add_metric((table.name,), table.files)
         yield from (rows, size, files)
         yield self._covered(tables)
 
@@ -178,18 +165,42 @@ class WorkspaceCollector(Collector):
         path = self._workspace.path
         size = _family("playhead_file_bytes", "Bytes of a file with its journal.", ("file",))
         for name in ("log.db", "state.db"):
-            parts = [path / f"{name}{suffix}" for suffix in ("", "-wal")]
-            size.add_metric((name,), sum(part.stat().st_size for part in parts if part.exists()))
+            size.add_metric((name,), file_bytes(path / name))
         yield size
-        yield _gauge(
-            "playhead_disk_free_bytes", "Free where the workspace is.", shutil.disk_usage(path).free
-        )
+        yield _gauge("playhead_disk_free_bytes", "Free where the workspace is.", bytes_free(path))
         begun = path / "batch.lock"
         yield _gauge(
             "playhead_batch_started_seconds",
             "When the last batch run began, Unix; 0: never.",
             begun.stat().st_mtime if begun.exists() else 0,
         )
+
+    def _batch(self) -> Iterator[Metric]:
+        """The batch run that is at work, the last one that ended, the last that did all."""
+        runs, done = batch_runs(self._workspace.path, 2), last_done(self._workspace.path)
+        at_work = any(run.status == RUNNING for run in runs)
+        yield _gauge("playhead_batch_running", "1: a batch run is at work.", at_work)
+        succeeded = 0.0 if done is None or done.ended is None else _unix(done.ended)
+        yield _gauge(
+            "playhead_batch_succeeded_seconds",
+            "When the last batch run that did all ended, Unix; 0: none is known.",
+            succeeded,
+        )
+        if last := next((run for run in runs if run.status != RUNNING), None):
+            failed = last.status in (FAILED, ABANDONED)
+            yield _gauge("playhead_batch_failed", "1: the last batch run failed, or died.", failed)
+        if done is not None:
+            yield _gauge(
+                "playhead_batch_run_seconds", "Of the last batch run that did all.", done.seconds
+            )
+            stages = _family("playhead_batch_stage_seconds", "Of its stages.", ("stage",))
+            for stage in done.stages:
+                stages.add_metric((stage.name,), stage.seconds)
+            yield stages
+            rows = _family("playhead_batch_view_rows", "State rows that it wrote.", ("view",))
+            for run in done.views:
+                rows.add_metric((run.view,), run.rows)
+            yield rows
 
 
 def _family(name: str, meaning: str, labels: tuple[str, ...]) -> GaugeMetricFamily:

@@ -120,7 +120,7 @@ class _Rebuild:
         self._seal(drain=replaced)
         with RoleLock(self._workspace.path / "batch.lock", "batch"):
             self._drop_states(everything=everything)
-        report = self._workspace.batch(full=everything, on_stage=self._tell)
+        report = self._workspace.batch(full=everything, why="rebuild", on_stage=self._tell)
         if everything:
             self._forget_history()
         return RebuildReport(names, tuple(mended), report)

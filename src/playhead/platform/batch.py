@@ -13,11 +13,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from playhead.config import read_settings
 from playhead.errors import PlayheadError, WorkspaceBusyError
 from playhead.lock import RoleLock
 from playhead.platform.records import RunFolder, read_record, write_record
+
+if TYPE_CHECKING:
+    from playhead.assemble import Workspace
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +111,8 @@ class BatchPart:
         """One run in a thread of its own; False if it was left at work."""
         logger.info("batch run: %s", reason)
         began = datetime.now(UTC)
-        thread = threading.Thread(target=self._work, args=(began,), name="batch run", daemon=True)
+        thread = threading.Thread(target=self._work, args=(began, reason, stop), daemon=True)
+        thread.name = "batch run"
         thread.start()
         while thread.is_alive() and not stop.is_set():
             seconds = (datetime.now(UTC) - began).total_seconds()
@@ -116,7 +121,7 @@ class BatchPart:
         thread.join(STOP_S)
         return not thread.is_alive()
 
-    def _work(self, began: datetime) -> None:
+    def _work(self, began: datetime, reason: str, stop: threading.Event) -> None:
         import pyarrow as pa
 
         from playhead.assemble import Workspace
@@ -124,7 +129,11 @@ class BatchPart:
         loads = dict(self._loads)
         try:
             with Workspace(self._path) as workspace:
-                report = workspace.batch(on_stage=self._enter)
+                report = workspace.batch(why=reason, on_stage=self._enter)
+                seconds = (datetime.now(UTC) - began).total_seconds()
+                logger.info("batch run: done up to epoch %d in %.1f s", report.epoch, seconds)
+                self._keep(LastRun(began, seconds, loads))
+                self._warm(workspace, stop)
         except WorkspaceBusyError as error:
             self._health = f"waits: {error.message}"
         except PlayheadError as error:
@@ -132,12 +141,18 @@ class BatchPart:
         except Exception as error:
             logger.exception("batch run failed")
             self._put_off(f"{type(error).__name__}: {error}")
-        else:
-            seconds = (datetime.now(UTC) - began).total_seconds()
-            logger.info("batch run: done up to epoch %d in %.1f s", report.epoch, seconds)
-            self._keep(LastRun(began, seconds, loads))
         finally:
             pa.default_memory_pool().release_unused()
+
+    def _warm(self, workspace: "Workspace", stop: threading.Event) -> None:
+        """Make the answers that take long, as all of them have changed; no part of the run."""
+        from playhead.serving.warming import warm
+
+        try:
+            views = workspace.views.values()
+            warm(workspace.session, views, stop, lambda name: self._enter(f"answers: {name}"))
+        except Exception:
+            logger.exception("answers are not made beforehand")
 
     def _keep(self, last: LastRun) -> None:
         try:
