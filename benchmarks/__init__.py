@@ -17,4 +17,5 @@ NAMES = (
     "demo",
     "gateway",
     "live",
+    "dashboards",
 )

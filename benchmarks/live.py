@@ -334,6 +334,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     for name in ("GATEWAY", "API"):
         os.environ[f"PLAYHEAD_{name}_ADDRESS"] = "127.0.0.1:0"
+    os.environ["PLAYHEAD_DASHBOARD_ADDRESS"] = ""
     measures: dict[str, Callable[[str], list[Figure]]] = {
         "freshness": lambda folder: [measure_freshness(folder, options.rate, options.seconds)],
         "spike": lambda folder: measure_spike(folder, options.base, options.spike_seconds),

@@ -211,6 +211,13 @@ class KeyRing:
             raise KeyRefusedError(f"key {key.id} has no scope {scope}", status=403)
         return key
 
+    def allows(self, key_id: str, scope: Scope) -> bool:
+        """Whether the key of this id may do something now; not if the file is damaged."""
+        with suppress(KeyRingError):
+            key = self._current().get(key_id)
+            return key is not None and key.allows(scope)
+        return False
+
     # -- the file --------------------------------------------------------------------------
 
     def _current(self, *, at_once: bool = False) -> Mapping[str, Key]:

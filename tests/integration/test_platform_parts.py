@@ -151,7 +151,7 @@ def test_an_unknown_part_is_refused(
 @pytest.fixture
 def command(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """`playhead` for the workspace, whose platform has free ports and two gateway workers."""
-    for name in ("GATEWAY", "API"):
+    for name in ("GATEWAY", "API", "DASHBOARD"):
         with socket.create_server(("127.0.0.1", 0)) as free:
             address = f"127.0.0.1:{free.getsockname()[1]}"
         monkeypatch.setenv(f"PLAYHEAD_{name}_ADDRESS", address)
@@ -167,7 +167,7 @@ def up(command: list[str], workspace: Path) -> PlatformStatus:
 
 def test_the_whole_platform(workspace: Path, command: list[str]) -> None:
     status = up(command, workspace)
-    assert (status.state, len(status.parts)) == ("ready", 5)
+    assert (status.state, len(status.parts)) == ("ready", 6)
     assert post(status, "whole-1") == {"accepted": 1, "rejected": []}
     shown = subprocess.run([*command, "status", "--json"], capture_output=True, check=False)
     assert shown.returncode == 0

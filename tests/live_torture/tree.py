@@ -29,6 +29,8 @@ address = "{gateway}"
 workers = 2
 [api]
 address = "{api}"
+[dashboard]
+address = ""
 [speed]
 seal_seconds = 1
 [batch]

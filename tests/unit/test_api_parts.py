@@ -47,7 +47,7 @@ def test_sizes(size: str, count: int) -> None:
 
 
 def test_the_default_size_is_one() -> None:
-    assert bytes_of(ApiSettings().query_memory) == 10**9
+    assert bytes_of(ApiSettings().query_memory) == 2 * 10**9
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ ORDER = [
     {"ops"},
     {"api"},
     {"platform"},
+    {"dashboard"},
     {"demo"},
     {"cli"},
     {"__main__"},

@@ -11,7 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from playhead.config import Address, ApiSettings, GatewaySettings, Settings, SpeedSettings
+from playhead.config import (
+    Address,
+    ApiSettings,
+    DashboardSettings,
+    GatewaySettings,
+    Settings,
+    SpeedSettings,
+)
 from playhead.errors import SettingError
 from playhead.platform import control
 from playhead.platform.batch import LastRun, why_due
@@ -185,13 +192,20 @@ def test_the_standard_parts(tmp_path: Path) -> None:
         speed=SpeedSettings(trigger_ms=60_000),
     )
     parts = {part.name: part for part in standard_parts(tmp_path, settings)}
-    assert list(parts) == ["gateway-1", "gateway-2", "gateway-3", "speed", "batch", "api"]
+    gateways = ["gateway-1", "gateway-2", "gateway-3"]
+    assert list(parts) == [*gateways, "speed", "batch", "api", "dashboard"]
     assert parts["gateway-2"].command[-4:] == ("part", "gateway-2", "--workers", "3")
     assert MULTIPROCESS in parts["gateway-1"].environment
     assert parts["speed"].silence == SILENCE + timedelta(minutes=2)
     assert parts["gateway-1"].role < parts["speed"].role < parts["api"].role
     assert standard_addresses(settings)["api"] == Address("::1", 9000)
     assert secure_sockets(settings) == ("gateway",)
+
+
+def test_without_an_address_there_are_no_dashboards(tmp_path: Path) -> None:
+    settings = Settings(dashboard=DashboardSettings(address=""))
+    assert "dashboard" not in {part.name for part in standard_parts(tmp_path, settings)}
+    assert "dashboard" not in standard_addresses(settings)
 
 
 def test_a_part_knows_its_number() -> None:

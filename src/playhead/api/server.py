@@ -21,7 +21,7 @@ from playhead.errors import PlayheadError, SettingError
 from playhead.gateway.protocol import KEEP_ALIVE_SECONDS, BoundedProtocol, quiet
 from playhead.keys import KeyRing
 
-__all__ = ["serve", "serving"]
+__all__ = ["Server", "check_doors", "send_at_once", "serve", "serving"]
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +52,8 @@ def serve(
     """
     logger.debug("read API %d of %d", number, workers)
     with socket.socket(fileno=fd) as listening, Workspace(workspace) as opened:
-        _check_doors(opened, listening)
-        _send_at_once(listening)
+        check_doors(opened, listening, "api")
+        send_at_once(listening)
         _run(_server(opened, workers, stop, beat), listening)
 
 
@@ -63,20 +63,27 @@ class _Protocol(BoundedProtocol):
     most_connections = 500
 
 
-class _Server(uvicorn.Server):
-    """Serves until an event is set, and leaves signals to whoever started it."""
+class Server(uvicorn.Server):
+    """Serves until an event is set, and leaves signals to whoever started it.
+
+    Args:
+        beat: told about every second that it serves.
+        on_stop: called when it begins to stop: streams have to end at once.
+        on_end: called a moment later: what is still being answered has to end.
+    """
 
     def __init__(
         self,
         config: uvicorn.Config,
-        service: Service,
         stop: threading.Event,
         beat: Callable[[str], None],
+        *,
+        on_stop: Callable[[], None],
+        on_end: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(config)
-        self._service = service
-        self._stop = stop
-        self._beat = beat
+        self._stop, self._beat = stop, beat
+        self._on_stop, self._on_end = on_stop, on_end
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -90,21 +97,21 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End streams at once, and after a moment what is still being answered."""
-        self._service.stopping.set()
-        asyncio.get_running_loop().call_later(_GRACE_S, self._service.end)
+        self._on_stop()
+        asyncio.get_running_loop().call_later(_GRACE_S, self._on_end)
         # Requests that are cut off at the stop are no errors worth a line.
         with quiet(logging.CRITICAL):
             await super().shutdown(sockets)
 
 
-def _run(server: _Server, listening: socket.socket) -> None:
+def _run(server: Server, listening: socket.socket) -> None:
     with quiet(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(server.serve(sockets=[listening]))
 
 
 def _server(
     opened: Workspace, workers: int, stop: threading.Event, beat: Callable[[str], None]
-) -> _Server:
+) -> Server:
     settings = opened.settings.api
     cells = min(4, max(1, (os.cpu_count() or 1) // workers))
     service = Service(opened, cells=cells)
@@ -123,24 +130,33 @@ def _server(
         ssl_certfile=_file(opened.path, settings.tls_certificate),
         ssl_keyfile=_file(opened.path, settings.tls_key),
     )
-    return _Server(config, service, stop, beat)
+    on_stop, on_end = service.stopping.set, service.end
+    return Server(config, stop, beat, on_stop=on_stop, on_end=on_end)
 
 
 def _file(workspace: Path, name: str) -> str | None:
     return str(workspace / name) if name else None
 
 
-def _send_at_once(listening: socket.socket) -> None:
+def send_at_once(listening: socket.socket) -> None:
     """Connections take this from their socket: else a small answer waits 40 ms for its rest."""
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-def _check_doors(opened: Workspace, listening: socket.socket) -> None:
+def check_doors(opened: Workspace, listening: socket.socket, section: str) -> None:
+    """Refuse to listen to other machines as long as nobody would have to show a key.
+
+    Args:
+        section: of the settings, which has the address.
+
+    Raises:
+        SettingError: the address is beyond loopback and no key may read.
+    """
     host = listening.getsockname()[0]
     if Address(host, 0).is_loopback or KeyRing(opened.path / "keys.json").has("read"):
         return
     raise SettingError(
-        f"api.address: {host} is open to other machines, and no key may read",
+        f"{section}.address: {host} is open to other machines, and no key may read",
         hint="Make one: playhead keys create NAME --scope read. Or listen on 127.0.0.1.",
     )
 
@@ -153,7 +169,7 @@ def serving(workspace: Path) -> Iterator[str]:
         PlayheadError: it did not start.
     """
     listening = socket.create_server(("127.0.0.1", 0))
-    _send_at_once(listening)
+    send_at_once(listening)
     port = listening.getsockname()[1]
     with Workspace(workspace) as opened:
         stop = threading.Event()

@@ -389,7 +389,6 @@ def _listed(workspace: Workspace) -> ViewList:
 
 def _info(view: View, ready: bool, reason: str) -> ViewInfo:
     header, window = view.header, view.window
-    grouped = {name for leaf in view.leaves for name, _ in leaf.keys}
     columns = [
         ColumnInfo(
             name=name,
@@ -404,7 +403,7 @@ def _info(view: View, ready: bool, reason: str) -> ViewInfo:
         description=header.description,
         owner=header.owner,
         columns=columns,
-        keys=[name for name in view.columns if name in grouped],
+        keys=list(view.keys),
         window=None if window is None else _window_info(window),
         watermark_seconds=view.watermark.total_seconds(),
         topics=list(view.topics),

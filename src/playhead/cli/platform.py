@@ -18,6 +18,8 @@ from playhead.cli.terminal import note, print_table, waiting
 
 if TYPE_CHECKING:
     from playhead.platform import PartStatus, PlatformStatus, Supervisor
+    from playhead.platform.heartbeat import Heartbeat
+    from playhead.platform.working import Work
 
 app = typer.Typer()
 PANEL = "Platform"
@@ -36,7 +38,7 @@ def up(
         typer.Option(min=1, metavar="SECONDS", help="How long --detach waits for an answer."),
     ] = UP_S,
 ) -> None:
-    """Run the whole platform: gateway, speed layer, batch layer and API, until Ctrl-C.
+    """Run the whole platform: gateway, both layers, API and dashboards, until Ctrl-C.
 
     A part that dies or hangs is started again; its address stays, and connections wait for it.
     SIGTERM or Ctrl-C stop everything in order within five seconds. What the parts say goes to
@@ -170,4 +172,12 @@ def run_part(
     from playhead.platform.working import Work, work
 
     told = Work(name, invocation.workspace.absolute(), alive, listen, workers)
-    raise typer.Exit(work(told))
+    raise typer.Exit(work(told, _show_dashboards if name == "dashboard" else None))
+
+
+def _show_dashboards(told: "Work", stop: threading.Event, beat: "Heartbeat") -> None:
+    from playhead.dashboard import server
+
+    if told.listen is None:
+        raise typer.BadParameter("the dashboards need a socket: playhead up starts them")
+    server.serve(told.workspace, told.listen, stop=stop, beat=beat)

@@ -72,10 +72,12 @@ def memory(default: str) -> Any:
     return setting(default, Kind('amount of memory, such as "4GB"', read))
 
 
-def address(default: str) -> Any:
-    """Where a part listens."""
+def address(default: str, *, optional: bool = False) -> Any:
+    """Where a part listens; empty, where that is allowed: it does not run."""
 
     def read(value: Any) -> str | None:
+        if optional and value == "":
+            return ""
         return str(Address.parse(value)) if isinstance(value, str) else None
 
     wanted = 'address with a port, such as "127.0.0.1:8600" or "[::1]:8600"'

@@ -104,7 +104,7 @@ class ApiSettings:
     Attributes:
         address: where it listens; beyond loopback only with a key that may read.
         query_seconds: a query that takes longer is cancelled.
-        query_memory: of all queries together, such as "1GB".
+        query_memory: of all queries together, such as "2GB".
         query_rows: of one answer.
         cors_origins: origins of web pages that may ask; "*": any.
         tls_certificate, tls_key: PEM files, relative to the workspace; both or none.
@@ -112,9 +112,23 @@ class ApiSettings:
 
     address: str = kinds.address("127.0.0.1:8601")
     query_seconds: int = kinds.whole(30)
-    query_memory: str = kinds.memory("1GB")
+    query_memory: str = kinds.memory("2GB")
     query_rows: int = kinds.whole(1_000_000)
     cors_origins: tuple[str, ...] = kinds.origins()
+    tls_certificate: str = kinds.path("")
+    tls_key: str = kinds.path("")
+
+
+@dataclass(frozen=True)
+class DashboardSettings:
+    """The dashboards.
+
+    Attributes:
+        address: where they listen; beyond loopback only with a key that may read; "": they do not.
+        tls_certificate, tls_key: PEM files, relative to the workspace; both or none.
+    """
+
+    address: str = kinds.address("127.0.0.1:8602", optional=True)
     tls_certificate: str = kinds.path("")
     tls_key: str = kinds.path("")
 
@@ -167,6 +181,7 @@ class Settings:
     views: ViewSettings = field(default_factory=ViewSettings)
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
     api: ApiSettings = field(default_factory=ApiSettings)
+    dashboard: DashboardSettings = field(default_factory=DashboardSettings)
     batch: BatchSettings = field(default_factory=BatchSettings)
     gates: GateSettings = field(default_factory=GateSettings)
 
@@ -186,6 +201,7 @@ SECTIONS = {
     "views": ViewSettings,
     "gateway": GatewaySettings,
     "api": ApiSettings,
+    "dashboard": DashboardSettings,
     "batch": BatchSettings,
     "gates": GateSettings,
 }

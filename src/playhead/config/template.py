@@ -40,9 +40,14 @@ TEMPLATE = """\
 [api]
 # address = "127.0.0.1:8601"  # beyond loopback only with a key that may read
 # query_seconds = 30        # a query that takes longer is cancelled
-# query_memory = "1GB"      # of all queries together
+# query_memory = "2GB"      # of all queries together
 # query_rows = 1000000      # of one answer
 # cors_origins = []         # of web pages that may ask
+# tls_certificate = ""      # PEM files, relative to the workspace; both or none
+# tls_key = ""
+
+[dashboard]
+# address = "127.0.0.1:8602"  # beyond loopback only with a key that may read; "": none
 # tls_certificate = ""      # PEM files, relative to the workspace; both or none
 # tls_key = ""
 

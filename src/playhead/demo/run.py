@@ -24,6 +24,7 @@ from playhead.clock import SystemClock
 from playhead.contracts import FILES, TOPICS
 from playhead.demo.asking import Api
 from playhead.demo.check import Verdict, check_view
+from playhead.demo.encore import RATE, Encore
 from playhead.demo.folder import DATA, claim
 from playhead.demo.report import (
     print_alerts,
@@ -191,7 +192,7 @@ class _Demo:
     def _batch(self, platform: PlatformBeside) -> None:
         began, started = datetime.now(UTC), self._clock.monotonic()
         with self._stages.stage("batch") as stage:
-            report = self._workspace.batch(on_stage=stage.tell)
+            report = self._workspace.batch(why="demo", on_stage=stage.tell)
             platform.note_batch(began, self._clock.monotonic() - started)
             days = max((run.days for run in report.views), default=0)
             rows = sum(run.rows for run in report.views)
@@ -225,8 +226,9 @@ class _Demo:
         return verdicts
 
     def _keep(self, platform: PlatformBeside) -> None:
-        """Serve until somebody ends it."""
-        with serving_line(self._console, platform), suppress(KeyboardInterrupt):
+        """Serve until somebody ends it, with traffic that goes on."""
+        line = serving_line(self._console, platform)
+        with Encore(self._workspace, platform), line, suppress(KeyboardInterrupt):
             platform.wait()
 
     def _tell_next(self, platform: PlatformBeside, seconds: float, *, keep: bool) -> None:
@@ -237,6 +239,10 @@ class _Demo:
             taken = f"  ({platform.moved[name]} is taken)" if name in platform.moved else ""
             listens = "listens" if keep else "listened"
             tell.print(Text(f"The {name} {listens} at {url}{taken}"))
+        if keep and "dashboard" in platform.urls:
+            shown = f"{platform.urls['dashboard']}/live"
+            tell.print(Text(f"Look at it: {shown}", style="bold"))
+            tell.print(Text(f"(recorded sessions go on as if it were now, {RATE} a second)"))
         tell.print(Text("Try next:"))
         for what, command in self._next(platform, keep=keep):
             tell.print(Text(f"  # {what}", style="dim"))

@@ -52,7 +52,7 @@ class Part:
 
 
 def standard_parts(workspace: Path, settings: Settings) -> list[Part]:
-    """The gateway's workers, the speed layer, the batch layer and the API."""
+    """The gateway's workers, the speed layer, the batch layer, the API and the dashboards."""
 
     def command(name: str, *more: str) -> tuple[str, ...]:
         start = (sys.executable, "-m", "playhead", "-w", str(workspace), "part", name)
@@ -70,21 +70,31 @@ def standard_parts(workspace: Path, settings: Settings) -> list[Part]:
         Role.MAKES_ANSWERS,
         silence=SILENCE + 2 * settings.trigger,
     )
+    dashboard = Part("dashboard", command("dashboard"), Role.ANSWERS, "dashboard")
     return [
         *gateways,
         speed,
         Part("batch", command("batch"), Role.WORKS_BESIDE),
         Part("api", command("api"), Role.ANSWERS, "api"),
+        *([dashboard] if settings.dashboard.address else []),
     ]
 
 
 def standard_addresses(settings: Settings) -> dict[str, Address]:
     """Where the sockets of the standard parts listen, by name."""
-    sections = {"gateway": settings.gateway.address, "api": settings.api.address}
-    return {name: Address.parse(text) for name, text in sections.items()}
+    sections = {
+        "gateway": settings.gateway.address,
+        "api": settings.api.address,
+        "dashboard": settings.dashboard.address,
+    }
+    return {name: Address.parse(text) for name, text in sections.items() if text}
 
 
 def secure_sockets(settings: Settings) -> tuple[str, ...]:
     """Names of the sockets that speak TLS."""
-    sections = {"gateway": settings.gateway.tls_key, "api": settings.api.tls_key}
+    sections = {
+        "gateway": settings.gateway.tls_key,
+        "api": settings.api.tls_key,
+        "dashboard": settings.dashboard.tls_key,
+    }
     return tuple(name for name, key in sections.items() if key)

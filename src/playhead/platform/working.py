@@ -66,7 +66,7 @@ def work(told: Work, do: Do | None = None) -> int:
     """Do a part's work until SIGTERM, or until the supervisor is gone; its exit status.
 
     Args:
-        do: the work itself; by default that of the platform's part of this name.
+        do: the work itself; by default that of the part of this name, of rooms above this one.
     """
     stop = threading.Event()
     with _stopping(stop), _logging(told.name):

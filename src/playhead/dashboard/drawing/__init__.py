@@ -1,0 +1,1 @@
+"""How pages draw: charts, cards, tables, dialogs."""

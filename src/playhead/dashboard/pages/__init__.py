@@ -1,0 +1,1 @@
+"""The pages, each by its `SPEC`."""
