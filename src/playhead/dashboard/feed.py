@@ -9,7 +9,7 @@ at once, marked as one of then, and the answer of now as soon as it is made.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Hashable, Iterable
+from collections.abc import Callable, Coroutine, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -25,7 +25,6 @@ from playhead.engines import connect
 from playhead.engines.duckdb import ARROW_ROWS
 from playhead.errors import CoverageError, PlayheadError
 from playhead.serving import find_view
-from playhead.speed.windows import end_of
 from playhead.views import View
 
 __all__ = ["Feed", "Watch"]
@@ -99,7 +98,6 @@ class _Found:
 
     replies: dict[Asked, Reply]
     identity: Hashable
-    took_s: float
 
 
 class Feed:
@@ -121,13 +119,6 @@ class Feed:
         self._duckdb.execute("SET enable_external_access = false")
         self._aside = Aside(workspace, self._duckdb)
         self._views_looked_at = float("-inf")
-        self._spent_s = 0.0
-        self._turns = 0
-
-    @property
-    def spent(self) -> tuple[int, float]:
-        """How many times groups were answered, and the seconds that it took in all."""
-        return self._turns, self._spent_s
 
     def close(self) -> None:
         """Ask nothing any more; may be called twice."""
@@ -159,12 +150,6 @@ class Feed:
         """The last reply; None before the first."""
         group = self._groups.get(asked.group)
         return None if group is None else group.asked.get(asked)
-
-    def again(self, asked: Iterable[Asked]) -> None:
-        """Look again as soon as can be, whatever has changed."""
-        for each in asked:
-            if group := self._groups.get(each.group):
-                group.identity, group.due_at = None, 0.0
 
     async def once(self, question: Question) -> Reply:
         """A reply to one question, now, and never again."""
@@ -246,8 +231,6 @@ class Feed:
                         watch.tell(reply)
 
     def _tell(self, group: _Group, found: _Found) -> None:
-        self._turns += 1
-        self._spent_s += found.took_s
         group.identity = found.identity
         # Forgets what nobody asks any more, such as the filters of a moment ago.
         if found.replies:
@@ -267,7 +250,7 @@ class Feed:
             if isinstance(first, Look):
                 value = first.call(self.workspace)
                 took = time.monotonic() - begun
-                return _Found({first: Reply(value, made_at=_now(), took_s=took)}, None, took)
+                return _Found({first: Reply(value, made_at=_now(), took_s=took)}, None)
             questions = [each for each in wanted if isinstance(each, Question)]
             return self._answer_view(group, questions)
         except PlayheadError as error:
@@ -281,7 +264,7 @@ class Feed:
             for each in wanted
             if each not in group.asked or group.asked[each].problem != problem
         }
-        return _Found({**group.asked, **replies} if replies else {}, None, _since(begun))
+        return _Found({**group.asked, **replies} if replies else {}, None)
 
     def _of_then(self, new: list[Question]) -> dict[Asked, Reply]:
         """Replies made of the last answer of all of a view, before that of now is made.
@@ -321,7 +304,7 @@ class Feed:
         known = [group.asked[each] for each in questions if each in group.asked]
         is_known = len(known) == len(questions) and not any(reply.is_stale for reply in known)
         if identity == group.identity and is_known:
-            return _Found({}, identity, _since(begun))
+            return _Found({}, identity)
         base = Reply(
             made_at=_now(),
             newest=newest,
@@ -332,7 +315,7 @@ class Feed:
         with rows.readable(view, span) as cursor:
             replies = self._selected(cursor, questions, view, base)
         took = _since(begun)
-        return _Found({k: replace(v, took_s=took) for k, v in replies.items()}, identity, took)
+        return _Found({k: replace(v, took_s=took) for k, v in replies.items()}, identity)
 
     def _selected(
         self, cursor: duckdb.DuckDBPyConnection, questions: list[Question], view: View, base: Reply
@@ -367,15 +350,6 @@ class Feed:
         if time.monotonic() - self._views_looked_at > _VIEWS_EVERY_S:
             self._views_looked_at = time.monotonic()
             self.workspace.refresh()
-
-
-def is_final(view: View, start: datetime, watermark: datetime | None) -> bool:
-    """Whether the view's window that starts then has ended by the watermark."""
-    return (
-        watermark is not None
-        and view.window is not None
-        and end_of(start, view.window) <= watermark
-    )
 
 
 def _with(before: Reply | None, problem: Problem) -> Reply:

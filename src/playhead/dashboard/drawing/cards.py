@@ -1,6 +1,7 @@
 """Cards: a title, what is shown, and one click to its rows, its SQL, and files of it."""
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
@@ -29,7 +30,7 @@ class More(TypedDict, total=False):
     sql: str
 
 
-class Card:
+class Card(ABC):
     """A frame around the newest replies to some questions; what is in it is up to `_draw`.
 
     While the pointer is on it, it stands still. It says by itself when there is nothing to show
@@ -140,13 +141,13 @@ class Card:
 
     # -- the body --------------------------------------------------------------------------
 
+    @abstractmethod
     def _draw(self, replies: Sequence[Reply]) -> None:
         """Show these replies in what `_make` has made."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _make(self, replies: Sequence[Reply]) -> None:
         """Make what shows these replies, in the body."""
-        raise NotImplementedError
 
     def _is_empty(self, replies: Sequence[Reply]) -> bool:
         """Whether there is nothing in these replies that could be shown."""

@@ -74,21 +74,7 @@ def heat(
         },
         "xAxis": {"type": "category", "data": across, **axis(), "splitArea": {"show": False}},
         "yAxis": {"type": "category", "data": down, **axis(), "inverse": True},
-        "visualMap": {
-            "min": 0,
-            "max": top or 1,
-            "dimension": 2,
-            "calculable": False,
-            "orient": "horizontal",
-            "left": "center",
-            "bottom": 0,
-            "itemHeight": 120,
-            "itemWidth": 10,
-            "textStyle": {"color": AXIS},
-            "text": [_told(top or 1, unit), _told(0, unit)],
-            "inRange": {"color": list(colours)},
-            ":formatter": unit.axis_script,
-        },
+        "visualMap": _scale(top or 1, unit, colours),
         "series": [
             {
                 "type": "heatmap",
@@ -107,6 +93,25 @@ def heat(
                 "itemStyle": {"borderColor": "rgba(128,128,128,0.15)", "borderWidth": 1},
             }
         ],
+    }
+
+
+def _scale(top: float, unit: Unit, colours: Sequence[str]) -> Options:
+    """What the colours of a heat map stand for, from 0 to `top`."""
+    return {
+        "min": 0,
+        "max": top,
+        "dimension": 2,
+        "calculable": False,
+        "orient": "horizontal",
+        "left": "center",
+        "bottom": 0,
+        "itemHeight": 120,
+        "itemWidth": 10,
+        "textStyle": {"color": AXIS},
+        "text": [_told(top, unit), _told(0, unit)],
+        "inRange": {"color": list(colours)},
+        ":formatter": unit.axis_script,
     }
 
 
