@@ -1,6 +1,7 @@
 """Dashboards as browsers see them, on a workspace with a history of --sessions sessions.
 
 page    from the navigation until the first chart is drawn, in a cold Chromium; median of --looks
+history the same for History with filters, periods and comparisons, until every card is drawn
 crowd   --browsers of them on Live, without and with --rate events/s: how long an event takes from
         its POST until a browser is told, what the process of the dashboards takes of a core
 
@@ -40,12 +41,22 @@ from playhead.testing.generate import GenerateSpec, generate
 START, STOP = timedelta(seconds=180), timedelta(seconds=30)
 WARM_S = 15.0
 MARKS, MARK_EVERY_S = 20, 1.0
+_MOST_USERS = 1_000_000
 _PAGES = ("/live", "/history", "/platform")
+_HISTORY = (
+    "/history",
+    "/history?country=USA",
+    "/history?plan=Premium&genre=Drama",
+    "/history?last=12mo&compare=before",
+    "/history?since=2025-03-01&until=2025-04-01",
+)
 _DRAWN = """
-new MutationObserver((_, seen) => {
-  if (document.querySelector('canvas')) { window.drawnAt = performance.now(); seen.disconnect(); }
+new MutationObserver(() => {
+  if (%s) { window.drawnAt ??= performance.now(); }
 }).observe(document, {childList: true, subtree: true});
 """
+_FIRST_DRAWN = _DRAWN % "document.querySelector('canvas')"
+_ALL_DRAWN = _DRAWN % "document.querySelector('.card') && !document.querySelector('.skeleton')"
 _SO_FAR = re.compile(r"(\d\d:\d\d) so far: ([\d,]+)$")
 
 
@@ -78,15 +89,20 @@ class Site:
             answer.read()
 
 
+def make_history(path: Path, sessions: int) -> None:
+    """A workspace with so many sessions in its batch layer."""
+    users = min(max(2_000, sessions // 20), _MOST_USERS)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        data = Path(folder)
+        generate(data, GenerateSpec(users=users, movies=1_000, sessions=sessions))
+        with Workspace.create(path) as opened:
+            opened.load(data)
+            opened.batch()
+
+
 @contextmanager
-def running(folder: Path, sessions: int) -> Iterator[Site]:
+def running(path: Path) -> Iterator[Site]:
     """A platform over a history, warm."""
-    path, data = folder / "w", folder / "data"
-    generate(data, GenerateSpec(users=max(2_000, sessions // 20), movies=1_000, sessions=sessions))
-    with Workspace.create(path) as opened:
-        opened.load(data)
-        opened.batch()
-    shutil.rmtree(data)
     for name in ("GATEWAY", "API", "DASHBOARD"):
         os.environ[f"PLAYHEAD_{name}_ADDRESS"] = "127.0.0.1:0"
     try:
@@ -104,26 +120,46 @@ def running(folder: Path, sessions: int) -> Iterator[Site]:
 
 def measure_pages(site: Site, looks: int) -> list[Figure]:
     """How long until each page has drawn its first chart, in a browser that knows nothing yet."""
+    figures = []
+    for page in _PAGES:
+        took = [_look(f"{site.url}{page}", _FIRST_DRAWN) for _ in range(looks)]
+        figures.append(_figure(f"first chart of {page}", took))
+    return figures
+
+
+def measure_history(site: Site, looks: int) -> list[Figure]:
+    """How long until every card of History is drawn, by what is asked for.
+
+    The first look at each address is the first of anybody since the platform has started.
+    """
+    figures = []
+    for address in _HISTORY:
+        first, *others = [_look(f"{site.url}{address}", _ALL_DRAWN) for _ in range(looks + 1)]
+        figures.append(_figure(f"all of {address}", others, f"the first time {first:.2f} s; "))
+    return figures
+
+
+def _look(url: str, script: str) -> float:
+    """Seconds from the navigation until the script notes the time, in a browser of its own."""
     from playwright.sync_api import sync_playwright
 
     browser = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))))
-    figures = []
     with sync_playwright() as playwright:
-        for page in _PAGES:
-            took = []
-            for _ in range(looks):
-                started = playwright.chromium.launch(
-                    executable_path=browser, args=["--no-sandbox", "--disable-gpu"]
-                )
-                shown = started.new_page(viewport={"width": 1280, "height": 900})
-                shown.add_init_script(_DRAWN)
-                shown.goto(f"{site.url}{page}", wait_until="commit")
-                shown.wait_for_selector("canvas", timeout=60_000)
-                took.append(shown.evaluate("window.drawnAt") / 1000)
-                started.close()
-            note = f"{min(took):.2f} to {max(took):.2f} s"
-            figures.append(Figure(f"first chart of {page}", 1, statistics.median(took), note=note))
-    return figures
+        started = playwright.chromium.launch(
+            executable_path=browser, args=["--no-sandbox", "--disable-gpu"]
+        )
+        shown = started.new_page(viewport={"width": 1280, "height": 900})
+        shown.add_init_script(script)
+        shown.goto(url, wait_until="commit")
+        shown.wait_for_function("window.drawnAt !== undefined", timeout=300_000)
+        took = float(shown.evaluate("window.drawnAt"))
+        started.close()
+        return took / 1000
+
+
+def _figure(part: str, took: list[float], note: str = "") -> Figure:
+    note += f"{min(took):.2f} to {max(took):.2f} s"
+    return Figure(part, 1, statistics.median(took), note=note)
 
 
 # -- a crowd -------------------------------------------------------------------------------
@@ -235,25 +271,33 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--parts", default="page,crowd")
+    parser.add_argument("--parts", default="page,history,crowd")
     parser.add_argument("--sessions", type=int, default=1_000_000, help="of the history")
+    parser.add_argument("--workspace", type=Path, help="kept there; made if it is not there")
     parser.add_argument("--looks", type=int, default=7, help="at each page")
     parser.add_argument("--browsers", type=int, default=50)
     parser.add_argument("--rate", type=int, default=20_000, help="events/s")
     parser.add_argument("--format", choices=("table", "json"), default="table")
     options = parser.parse_args(arguments)
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        running(Path(folder), options.sessions) as site,
-    ):
-        as_json = options.format == "json"
-        if "page" in options.parts:
-            show("dashboards: pages", measure_pages(site, options.looks), as_json=as_json)
-        if "crowd" in options.parts:
-            many, rate = options.browsers, options.rate
-            cases = ((1, 0), (many, 0), (1, rate), (many, rate))
-            figures = [asyncio.run(measure_crowd(site, *case)) for case in cases]
-            show("dashboards: crowd", figures, as_json=as_json)
+    with tempfile.TemporaryDirectory() as folder:
+        path = options.workspace or Path(folder) / "w"
+        if not path.exists():
+            make_history(path, options.sessions)
+        with running(path) as site:
+            _measure(site, options)
+
+
+def _measure(site: Site, options: argparse.Namespace) -> None:
+    as_json = options.format == "json"
+    if "page" in options.parts:
+        show("dashboards: pages", measure_pages(site, options.looks), as_json=as_json)
+    if "history" in options.parts:
+        show("dashboards: history", measure_history(site, options.looks), as_json=as_json)
+    if "crowd" in options.parts:
+        many, rate = options.browsers, options.rate
+        cases = ((1, 0), (many, 0), (1, rate), (many, rate))
+        figures = [asyncio.run(measure_crowd(site, *case)) for case in cases]
+        show("dashboards: crowd", figures, as_json=as_json)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ The fixtures are in tests/integration/dashboard/conftest.py; tests of pages stan
 """
 
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import pytest
 from playwright.sync_api import ConsoleMessage, Page, Request
 
 from gateway_events import watch
@@ -78,14 +78,13 @@ class Site:
 def running(workspace: Path, headers: Mapping[str, str] | None = None) -> Iterator[Site]:
     """The whole platform of a workspace on free ports, stopped at the end."""
     free = {f"PLAYHEAD_{name}_ADDRESS": "127.0.0.1:0" for name in ("GATEWAY", "API", "DASHBOARD")}
-    before = dict(os.environ)
-    os.environ.update(free, PLAYHEAD_GATEWAY_WORKERS="1")
     try:
-        urls = start_detached(workspace, timedelta(seconds=120)).urls or {}
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in {**free, "PLAYHEAD_GATEWAY_WORKERS": "1"}.items():
+                patch.setenv(name, value)
+            urls = start_detached(workspace, timedelta(seconds=120)).urls or {}
         yield Site(workspace, urls["dashboard"], urls["gateway"], urls["api"], headers or {})
     finally:
-        os.environ.clear()
-        os.environ.update(before)
         bring_down(workspace, timedelta(seconds=10))
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import partial
@@ -154,6 +155,7 @@ def test_a_batch_run_over_the_live_traffic_changes_no_number(done: tuple[Path, S
             assert check_view(opened, name, SystemClock()).equal
 
 
+@pytest.mark.slow
 def test_a_demo_in_its_own_workspace_starts_anew(
     done: tuple[Path, Screen], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -426,7 +428,9 @@ def parts_of(workspace: Path) -> list[int]:
     return found
 
 
-def started(workspace: Path, *, keep: bool = False) -> "subprocess.Popen[str]":
+@contextmanager
+def started(workspace: Path, *, keep: bool = False) -> "Iterator[subprocess.Popen[str]]":
+    """A demo in a process of its own; killed if it is still there at the end."""
     # Where the tests run behind `nohup`, what they start would not hear a closed terminal.
     code = (
         "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL); "
@@ -434,9 +438,13 @@ def started(workspace: Path, *, keep: bool = False) -> "subprocess.Popen[str]":
         "from playhead.testing.generate import GenerateSpec; "
         f"run_demo(Path({str(workspace)!r}), spec=GenerateSpec(80, 30, 1_500, 40), keep={keep})"
     )
-    return subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", code], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    )
+    ) as demo:
+        try:
+            yield demo
+        finally:
+            demo.kill()
 
 
 def read_until(demo: "subprocess.Popen[str]", told: str) -> list[str]:

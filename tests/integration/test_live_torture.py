@@ -19,7 +19,7 @@ from playhead.contracts import TOPICS
 from playhead.gateway import serving
 from torture.truth import DifferenceError
 
-KILLS = ("gateway-1", "speed", "batch", "query", "supervisor", "api")
+KILLS = ("gateway-1", "speed", "batch", "supervisor")
 
 
 def kills(*targets: str) -> Round:

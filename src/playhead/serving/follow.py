@@ -240,7 +240,6 @@ class Follower:
         self._kept = kept
         self._most_bytes = most_bytes
         self._turns: dict[str, threading.Lock] = defaultdict(threading.Lock)
-        self._above: dict[str, Above | None] = {}
         self._asked: dict[str, _Asked] = {}
         self._refused: dict[str, _Asked] = {}
         self._followed: dict[str, _Followed] = {}
@@ -264,7 +263,7 @@ class Follower:
             followed = self._followed.pop(view.name, None)
             if followed is None and not self._is_worth(view.name, asked, source):
                 return None
-            if (above := self._derived(view)) is None:
+            if (above := _derived(view)) is None:
                 return None
             if followed is not None and followed.asked.covers(asked):
                 if followed.newest > source.newest:
@@ -297,12 +296,10 @@ class Follower:
         while others and sum(f.nbytes for f in list(self._followed.values())) > self._most_bytes:
             self._followed.pop(others.pop(0), None)
 
-    def _derived(self, view: View) -> Above | None:
-        """What stands above the view's state; None if it does not say where its windows go."""
-        if view.hash not in self._above:
-            above = derive(view)
-            window = view.leaves[0].window
-            if above is not None and window is not None and above.key_of(window.key) is None:
-                above = None
-            self._above[view.hash] = above
-        return self._above[view.hash]
+
+def _derived(view: View) -> Above | None:
+    """What stands above the view's state; None if it does not say where its windows go."""
+    above, window = derive(view), view.leaves[0].window
+    if above is not None and window is not None and above.key_of(window.key) is None:
+        return None
+    return above

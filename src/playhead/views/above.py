@@ -8,7 +8,7 @@ costs what changed instead of what there is.
 """
 
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import duckdb
 import sqlglot
@@ -142,6 +142,7 @@ class Above:
         return f"{merged} AS {quote(column)}"
 
 
+@lru_cache(maxsize=256)
 def derive(view: View) -> Above | None:
     """What stands above the view's state, if it can follow changes of the state.
 

@@ -37,8 +37,8 @@ class View:
 
     name: str
     text: str
-    header: Header
-    relations: Mapping[str, Relation] = field(repr=False)
+    header: Header = field(hash=False)
+    relations: Mapping[str, Relation] = field(repr=False, hash=False)
 
     @classmethod
     def parse(

@@ -17,9 +17,12 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "w"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def site(filled: Path) -> Iterator[Site]:
-    """The platform with that history, and an hour of live events; one event was refused."""
+    """The platform with that history, and an hour of live events; one event was refused.
+
+    It runs while the tests of this folder do, and takes no time from others.
+    """
     with running(filled) as started:
         events = recent()
         assert started.send(*events)["accepted"] == len(events)

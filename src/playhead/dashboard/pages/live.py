@@ -108,12 +108,17 @@ _ALERT = """\
 SELECT
   alert_level, window_start, country, genre, device_type, quality, content_type,
   sessions, active_users, churn_rate, low_engagement_rate, quality_downgrade_rate,
-  abandoned_rate, revenue_impact,
-  COUNT(*) OVER () AS alerts
+  abandoned_rate, revenue_impact
 FROM engagement_health
 WHERE {where} AND alert_level = '{level}'
 ORDER BY window_start DESC, revenue_impact DESC, sessions DESC
 LIMIT {most}"""
+_ALERTS_BY_LEVEL = """\
+SELECT alert_level, COUNT(*) AS alerts
+FROM engagement_health
+WHERE {where}
+GROUP BY alert_level
+ORDER BY alert_level"""
 _AT_RISK = """\
 A session is at risk when at least two of three signals hold: progress below 20 %, a picture in SD \
 or HD, stopped before half. """
@@ -138,9 +143,10 @@ class _Questions:
         self.risk = {row: ask("engagement_health", _RISK, row=row) for row in _ROWS}
         self.mix = ask("engagement_health", _MIX)
         self.top = {name: ask("engagement_health", _TOP, name=name) for name in _NAMES}
-        self.alerts = [
+        newest = [
             ask("engagement_health", _ALERT, level=level, most=str(_ALERTS)) for level in _LEVELS
         ]
+        self.alerts = [*newest, ask("engagement_health", _ALERTS_BY_LEVEL)]
 
     def all(self) -> list[Question]:
         risk, top = self.risk.values(), self.top.values()
@@ -401,12 +407,13 @@ class _Alerts(Card):
 
 def alert_lists(replies: Sequence[Reply]) -> dict[str, tuple[int, str]]:
     """How many alerts there are of each level, and the newest of them as a list in HTML."""
+    *newest, by_level = replies
+    counts = {row["alert_level"]: row["alerts"] for row in _rows(by_level).to_pylist()}
     found = {}
-    for level, reply in zip(_LEVELS, replies, strict=True):
-        rows = _rows(reply).to_pylist()
-        items = "".join(_alert(row, reply.watermark) for row in rows)
+    for level, reply in zip(_LEVELS, newest, strict=True):
+        items = "".join(_alert(row, reply.watermark) for row in _rows(reply).to_pylist())
         nothing = f'<p class="hint">No {level} alert in this time.</p>'
-        found[level] = (rows[0]["alerts"] if rows else 0), f"<ol>{items}</ol>" if rows else nothing
+        found[level] = counts.get(level, 0), f"<ol>{items}</ol>" if items else nothing
     return found
 
 
