@@ -4,8 +4,8 @@ WORKSPACE ?= ./workspace
 DATA ?=
 KEEP ?=
 PYTHON ?=
-# Three, as many tests wait for processes more than they compute.
-PYTEST_ARGS ?= -n 3 --dist worksteal
+# Four on two cores, as many tests wait for processes more than they compute.
+PYTEST_ARGS ?= -n 4 --dist worksteal
 BENCH_ARGS ?=
 ARGS ?=
 LOCK_ARGS ?=
@@ -26,7 +26,7 @@ demo: $(STAMP) ## Show the platform on generated data, or on DATA=dir; KEEP=1 go
 	@$(BIN)/playhead -w "$(WORKSPACE)" demo $(if $(DATA),--data "$(DATA)") \
 	  $(if $(KEEP),$(if $(filter 0,$(KEEP)),--no-keep,--keep))
 
-test: $(STAMP) ## Run the tests (PYTEST_ARGS="-n 3")
+test: $(STAMP) ## Run the tests (PYTEST_ARGS="-n 4")
 	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
 test-slow: $(STAMP) ## Run the tests that take minutes

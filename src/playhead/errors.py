@@ -22,10 +22,12 @@ PlayheadError
 │   ├── OffsetOutOfRangeError  the offset was deleted by retention, or is not written yet
 │   ├── LogFullError        no space left for the log (retryable)
 │   ├── LogBusyError        another writer held the log for too long (retryable)
+│   ├── LogAwayError        the log's servers do not answer (retryable)
 │   └── CorruptBlockError   a stored block fails its checksum
 ├── LakeError               an Iceberg table refused an operation
 │   └── LakeConflictError   another writer committed first (retryable)
 ├── LoadError               a file cannot be loaded
+├── ServerError             a server on this machine cannot be started, or needs what is missing
 ├── StateError              speed state cannot be written or read
 └── CoverageError           batch and speed leave a gap, or overlap
 """
@@ -169,6 +171,12 @@ class LogBusyError(EventLogError):
     retryable = True
 
 
+class LogAwayError(EventLogError):
+    """The log's servers do not answer, or too few of them; what was not told as kept may be."""
+
+    retryable = True
+
+
 class CorruptBlockError(EventLogError):
     """A stored block fails its checksum."""
 
@@ -185,6 +193,10 @@ class LakeConflictError(LakeError):
 
 class LoadError(PlayheadError):
     """A file cannot be loaded."""
+
+
+class ServerError(PlayheadError):
+    """A server cannot be started on this machine, or what it needs is missing."""
 
 
 class StateError(PlayheadError):

@@ -22,6 +22,7 @@ ORDER = [
     {"assemble"},
     {"ops"},
     {"api"},
+    {"cluster"},
     {"platform"},
     {"dashboard"},
     {"demo"},
