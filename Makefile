@@ -6,31 +6,39 @@ KEEP ?=
 PYTHON ?=
 # Four on two cores, as many tests wait for processes more than they compute.
 PYTEST_ARGS ?= -n 4 --dist worksteal
+# Two: each process starts servers of its own.
+CLUSTER_ARGS ?= -n 2 --dist loadfile
 BENCH_ARGS ?=
 ARGS ?=
 LOCK_ARGS ?=
 
 BIN := .venv/bin
 STAMP := .venv/.installed
+CLUSTER := .venv/.cluster
 NEEDS_3_11 := import sys; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow torture torture-live check bench docs lock clean
+.PHONY: help setup setup-cluster demo test test-slow test-cluster torture torture-live check bench docs lock clean
 
 help: ## List the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Install everything into .venv (PYTHON=... chooses the Python)
 
+setup-cluster: $(CLUSTER) ## Install what a cluster's tests and demo need besides (Spark: 430 MB)
+
 demo: $(STAMP) ## Show the platform on generated data, or on DATA=dir; KEEP=1 goes on serving
 	@$(BIN)/playhead -w "$(WORKSPACE)" demo $(if $(DATA),--data "$(DATA)") \
 	  $(if $(KEEP),$(if $(filter 0,$(KEEP)),--no-keep,--keep))
 
 test: $(STAMP) ## Run the tests (PYTEST_ARGS="-n 4")
-	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m "not slow and not cluster" $(PYTEST_ARGS)
 
 test-slow: $(STAMP) ## Run the tests that take minutes
-	@$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m "slow and not cluster" $(PYTEST_ARGS)
+
+test-cluster: $(CLUSTER) ## Run the tests on real brokers, Spark, stores (Java, Maven, PostgreSQL)
+	@$(BIN)/python -m pytest -m "cluster and not slow" $(CLUSTER_ARGS)
 
 torture: $(STAMP) ## Kill the processes of workspaces a thousand times (ARGS="--kills N --seed N")
 	@PYTHONPATH=tests $(BIN)/python -m torture $(ARGS)
@@ -43,7 +51,7 @@ check: $(STAMP) ## Lint, formatting and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(STAMP) ## Measure everything against its peers, at sizes that take minutes
+bench: $(CLUSTER) ## Measure everything against its peers, at sizes that take minutes
 	@for name in $$($(BIN)/python -c "import benchmarks; print(*benchmarks.NAMES)"); do \
 	  $(BIN)/playhead bench $$name $(BENCH_ARGS) || exit 1; \
 	done
@@ -54,9 +62,13 @@ docs: $(STAMP) ## Write docs/commands.md anew from the commands' own help
 lock: ## Write constraints.txt anew from pyproject.toml (LOCK_ARGS=--upgrade); needs uv
 	@uv=$$(command -v uv || command -v $(BIN)/uv) || { \
 	  echo "make lock needs uv: install it, or run $(BIN)/python -m pip install uv" >&2; exit 1; }; \
-	"$$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --all-extras --group dev --custom-compile-command "make lock" \
-	  $(LOCK_ARGS) --output-file constraints.txt pyproject.toml
+	lock="$$uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --group dev"; \
+	$$lock --extra pandas --extra polars --custom-compile-command "make lock" \
+	  $(LOCK_ARGS) --output-file constraints.txt pyproject.toml; \
+	$$lock --all-extras --group cluster --constraints constraints.txt \
+	  --custom-compile-command "make lock" $(LOCK_ARGS) \
+	  --output-file constraints-cluster.txt pyproject.toml
 
 clean: ## Remove .venv, caches and builds (never a workspace)
 	rm -rf .venv build dist site .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -93,4 +105,15 @@ $(STAMP): pyproject.toml constraints.txt
 	fi; \
 	$$install --require-hashes -r constraints.txt; \
 	$$install --no-deps --no-build-isolation --editable .; \
+	touch $@
+
+$(CLUSTER): $(STAMP) constraints-cluster.txt
+	@set -e; \
+	echo "Installing what a cluster needs into .venv ..."; \
+	if command -v uv >/dev/null; then \
+	  install="uv pip install --quiet --compile-bytecode --python $(BIN)/python"; \
+	else \
+	  install="$(BIN)/python -m pip install --quiet --disable-pip-version-check"; \
+	fi; \
+	$$install --require-hashes -r constraints-cluster.txt; \
 	touch $@
