@@ -13,6 +13,8 @@ ROOT = Path(__file__).parents[1]
 REAL_DATA = ROOT.parent / "shared" / "data" / "netflix-2025"
 REAL_FILES = ("users", "movies", "watch_history", "reviews", "search_logs", "recommendation_logs")
 
+pytest_plugins = ["cluster_servers"]
+
 STRICT = "PLAYHEAD_TEST_STRICT"
 MISSING = "missing:"
 

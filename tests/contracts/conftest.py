@@ -1,12 +1,16 @@
 """The implementations that the contract suites run against, and what they start from."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
+from lake_homes import FolderHome, Home, SharedHome
 from playhead.clock import Clock, ManualClock
+from playhead.cluster.broker import Broker
+from playhead.cluster.postgres import Postgres
 from playhead.eventlog import EventLog, SqliteEventLog
 from playhead.testing.eventlog import MemoryEventLog
 
@@ -23,11 +27,44 @@ def clock() -> ManualClock:
     return ManualClock(NOON)
 
 
-@pytest.fixture(params=sorted(EVENT_LOGS))
-def open_log(request: pytest.FixtureRequest) -> Callable[[Path, Clock], EventLog]:
+_KAFKA = "kafka"
+
+
+@pytest.fixture(params=[*sorted(EVENT_LOGS), pytest.param(_KAFKA, marks=pytest.mark.cluster)])
+def open_log(request: pytest.FixtureRequest) -> Iterator[Callable[[Path, Clock], EventLog]]:
     """Opens an event log of one implementation in a folder of its own."""
-    factory: Callable[[Path, Clock], EventLog] = EVENT_LOGS[request.param]
-    return factory
+    if request.param in EVENT_LOGS:
+        yield EVENT_LOGS[request.param]
+        return
+    from playhead.eventlog.kafka import Brokers, KafkaEventLog
+
+    broker: Broker = request.getfixturevalue("broker")
+
+    def open_there(folder: Path, clock: Clock) -> EventLog:
+        # The folder stands for the log: the same one, opened again, has the same topics.
+        prefix = f"{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}."
+        return KafkaEventLog(Brokers(broker.address, prefix), clock=clock)
+
+    yield open_there
+    drop_topics(broker)
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """A real broker, started once."""
+    pytest.importorskip("confluent_kafka", reason="missing: confluent-kafka")
+    with Broker(tmp_path_factory.mktemp("broker")) as started:
+        yield started
+
+
+def drop_topics(broker: Broker) -> None:
+    """Delete all topics, so that a broker does not end up with thousands."""
+    from confluent_kafka.admin import AdminClient
+
+    admin = AdminClient({"bootstrap.servers": broker.address})
+    names = [name for name in admin.list_topics(timeout=10).topics if not name.startswith("__")]
+    for future in admin.delete_topics(names).values() if names else ():
+        future.result(10)
 
 
 @pytest.fixture
@@ -36,3 +73,12 @@ def log(
 ) -> Iterator[EventLog]:
     with open_log(tmp_path, clock) as opened:
         yield opened
+
+
+@pytest.fixture(params=["folder", pytest.param("shared", marks=pytest.mark.cluster)])
+def home(request: pytest.FixtureRequest, tmp_path: Path) -> Home:
+    """A place for one lake."""
+    if request.param == "folder":
+        return FolderHome(tmp_path / "lake")
+    database: Postgres = request.getfixturevalue("database")
+    return SharedHome(tmp_path, database, request.getfixturevalue("store"))

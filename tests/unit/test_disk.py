@@ -11,7 +11,7 @@ import sqlalchemy
 
 from playhead import disk
 from playhead.errors import WorkspaceError
-from playhead.lake.catalog import _address
+from playhead.lake.filecatalog import _address
 
 
 @pytest.fixture(params=["plain", "a b", "100%25", "#1", "è"])

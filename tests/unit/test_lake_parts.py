@@ -27,7 +27,7 @@ from playhead.lake import (
     raw_table,
 )
 from playhead.lake import parquet as lake_parquet
-from playhead.lake.catalog import Catalog
+from playhead.lake.filecatalog import FileCatalog
 from playhead.lake.manifests import Manifest, ManifestReader
 from playhead.lake.metrics import metrics
 from playhead.lake.partition import label, to_date, to_value
@@ -236,7 +236,7 @@ def test_writers_that_never_win_keep_nothing(
     with Lake(tmp_path) as lake:
         lake.create("dim.t", pa.schema([("i", pa.int64())]))
         before = set(tmp_path.rglob("*.*"))
-        monkeypatch.setattr(Catalog, "_swap", lose)
+        monkeypatch.setattr(FileCatalog, "_swap", lose)
         with pytest.raises(LakeConflictError, match=r"dim\.t: other writers .* 3 attempts"):
             lake.append("dim.t", con, "SELECT 1 AS i")
         assert set(tmp_path.rglob("*.*")) == before
@@ -246,15 +246,15 @@ def test_an_error_after_the_commit_keeps_its_files(
     tmp_path: Path, con: duckdb.DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C at the worst moment: the catalog has the commit, the caller an exception."""
-    swap = Catalog._swap
+    swap = FileCatalog._swap
 
-    def interrupted(self: Catalog, *arguments: Any) -> None:
+    def interrupted(self: FileCatalog, *arguments: Any) -> None:
         swap(self, *arguments)
         raise KeyboardInterrupt
 
     with Lake(tmp_path) as lake:
         lake.create("dim.t", pa.schema([("i", pa.int64())]))
-        monkeypatch.setattr(Catalog, "_swap", interrupted)
+        monkeypatch.setattr(FileCatalog, "_swap", interrupted)
         with pytest.raises(KeyboardInterrupt):
             lake.append("dim.t", con, "SELECT 1 AS i")
         monkeypatch.undo()
@@ -275,7 +275,7 @@ def test_a_full_disk_is_said_and_leaves_nothing(
         with pytest.raises(LakeError, match=r"dim\.t: cannot write to .*No space left"):
             lake.append("dim.t", con, "SELECT 1 AS i")
         monkeypatch.undo()
-        monkeypatch.setattr(Catalog, "_write_metadata", full)
+        monkeypatch.setattr(FileCatalog, "_write_metadata", full)
         with pytest.raises(LakeError, match=r"dim\.t: cannot write metadata.*No space left"):
             lake.append("dim.t", con, "SELECT 1 AS i")
         assert set(tmp_path.rglob("*.*")) == before

@@ -54,6 +54,7 @@ class Server:
         log: gets what it prints, appended.
         folder: it works there; made if it is not there.
         environment: added to this process's own.
+        stop_with: the signal that asks it to end.
     """
 
     def __init__(
@@ -64,10 +65,12 @@ class Server:
         log: Path,
         folder: Path | None = None,
         environment: Mapping[str, str] | None = None,
+        stop_with: signal.Signals = signal.SIGTERM,
     ) -> None:
         self.name, self.command, self.log = name, tuple(command), log
         self._folder = folder
         self._environment = dict(environment or {})
+        self._stop_with = stop_with
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -135,7 +138,7 @@ class Server:
         process, self._process = self._process, None
         if process is None:
             return
-        _signal(process.pid, signal.SIGTERM)
+        _signal(process.pid, self._stop_with)
         with suppress(subprocess.TimeoutExpired):
             process.wait(seconds)
         # What it started may outlive it.

@@ -1,7 +1,7 @@
-"""Iceberg tables on local disk: the truth that every other store can be rebuilt from."""
+"""Iceberg tables, on disk or in an object store: the truth that all else can be rebuilt from."""
 
 from playhead.lake.draft import Draft
-from playhead.lake.lake import Guard, Lake
+from playhead.lake.lake import Guard, Lake, SharedLake
 from playhead.lake.schema import Partition
 from playhead.lake.snapshot import LakeFile, Snapshot, Written
 from playhead.lake.tables import (
@@ -21,6 +21,7 @@ __all__ = [
     "Lake",
     "LakeFile",
     "Partition",
+    "SharedLake",
     "Snapshot",
     "TableSpec",
     "Written",

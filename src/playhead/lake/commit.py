@@ -18,7 +18,7 @@ from playhead.lake.catalog import Catalog
 from playhead.lake.partition import to_value
 from playhead.lake.schema import Partition
 from playhead.lake.snapshot import LakeFile
-from playhead.lake.storage import LocalIO
+from playhead.lake.storage import TrackedIO
 
 logger = logging.getLogger(__name__)
 
@@ -117,13 +117,13 @@ def retry(
 
 
 def _discard(table: Table | None) -> None:
-    if table is not None and isinstance(table.io, LocalIO):
+    if table is not None and isinstance(table.io, TrackedIO):
         table.io.discard()
 
 
 def _landed(catalog: Catalog, name: str, table: Table) -> bool:
     """Whether the commit took place although it ended in an error (such as Ctrl-C)."""
-    created = table.io.created if isinstance(table.io, LocalIO) else []
+    created = table.io.created if isinstance(table.io, TrackedIO) else []
     written = {path for path in created if path.endswith(".metadata.json")}
     if not written:
         return False

@@ -1,8 +1,8 @@
 """Rows on their way into a table: written query by query, seen by nobody until published."""
 
 import uuid
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -11,9 +11,12 @@ import pyarrow as pa
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
-from playhead.lake import copies, parquet
+from playhead import disk
+from playhead.errors import LakeError
+from playhead.lake import parquet
+from playhead.lake.files import Files, moved
 from playhead.lake.schema import arrow_schema
-from playhead.lake.storage import local_path, remove_folder
+from playhead.lake.storage import local_path
 
 
 class Draft:
@@ -27,12 +30,13 @@ class Draft:
         files: an entry for each file written so far.
     """
 
-    def __init__(self, table: Table, layout: parquet.Layout) -> None:
+    def __init__(self, table: Table, layout: parquet.Layout, place: Files) -> None:
         self.uuid = table.metadata.table_uuid
         self.layout = layout
         self.files: list[DataFile] = []
-        self._data = Path(local_path(table.location())) / "data"
-        self._folders: list[Path] = []
+        self._place = place
+        self._data = f"{local_path(table.location())}/data"
+        self._folders: list[str] = []
 
     def __enter__(self) -> Self:
         return self
@@ -73,13 +77,9 @@ class Draft:
             LakeError: the query fails, has a column that the table lacks, or rows without a
                 partition value or a required one; or the disk is full.
         """
-        folder = self._data / uuid.uuid4().hex
-        try:
-            self.files += parquet.write(self.layout, con, query, folder, also)
-        except BaseException:
-            remove_folder(folder)
-            raise
-        self._folders.append(folder)
+        with self._new_folder() as folder:
+            entries = parquet.write(self.layout, con, query, self._place.scratch(folder), also)
+            self.files += self._place.keep(folder, entries)
 
     def resembles(self, other: "Draft") -> bool:
         """Whether files of the other draft's table could be files of this one's."""
@@ -94,15 +94,31 @@ class Draft:
         Raises:
             LakeError: a file cannot be read or written; nothing is left behind.
         """
-        folder = self._data / uuid.uuid4().hex
+        if not other.files:
+            return
+        with self._new_folder() as folder:
+            copies = self._place.copy([file.file_path for file in other.files], folder)
+            pairs = zip(other.files, copies, strict=True)
+            spec = self.layout.spec_id
+            self.files += [moved(entry, path, spec, sort_order_id=None) for entry, path in pairs]
+
+    @contextmanager
+    def _new_folder(self) -> Iterator[str]:
+        """Where new files go; they are deleted if that fails."""
+        folder = f"{self._data}/{uuid.uuid4().hex}"
         try:
-            self.files += copies.copy_files(self.layout, other.files, folder)
-        except BaseException:
-            remove_folder(folder)
+            yield folder
+        except BaseException as error:
+            self._place.remove_folder(folder)
+            if isinstance(error, OSError):
+                raise LakeError(
+                    f"{self.layout.name}: cannot write to {folder}: {error}",
+                    hint=disk.advice(error),
+                ) from error
             raise
         self._folders.append(folder)
 
-    def release(self) -> list[Path]:
+    def release(self) -> list[str]:
         """The folders that hold the files; whoever takes them deletes them if need be."""
         folders, self._folders = self._folders, []
         return folders
@@ -110,4 +126,4 @@ class Draft:
     def discard(self) -> None:
         """Delete the files, unless they were released."""
         for folder in self.release():
-            remove_folder(folder)
+            self._place.remove_folder(folder)

@@ -22,7 +22,6 @@ from playhead.lake.schema import (
     sort_columns,
     sort_order,
 )
-from playhead.lake.storage import remove_folder
 
 logger = logging.getLogger(__name__)
 
@@ -59,14 +58,14 @@ def create_table(
             catalog.create_table(
                 (namespace, table),
                 fields,
-                location=str(location),
+                location=location,
                 partition_spec=spec,
                 sort_order=order,
                 properties=_PROPERTIES,
             )
         catalog.note_checksum(name)
     except TableAlreadyExistsError:
-        remove_folder(location)
+        catalog.files.remove_folder(location)
         raise
     except OSError as error:
         raise LakeError(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
-from pathlib import Path
+from posixpath import dirname
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,7 +13,7 @@ from pyiceberg.table import Table
 
 from playhead.errors import LakeError
 from playhead.lake.catalog import Catalog
-from playhead.lake.checksums import Verified
+from playhead.lake.checksums import Checksum
 from playhead.lake.damage import parquet_damage
 from playhead.lake.maintenance import orphans
 from playhead.lake.manifests import ManifestReader
@@ -49,7 +49,7 @@ class LakeInspector:
     """
 
     def __init__(self, catalog: Catalog, manifests: ManifestReader) -> None:
-        self._catalog = catalog
+        self._catalog, self._place = catalog, catalog.files
         self._manifests = manifests
 
     def catalog_problems(self) -> list[str]:
@@ -81,11 +81,11 @@ class LakeInspector:
             return found
         # Those that are gone are missed by `lost_metadata`, as long as somebody has to know.
         older = [local_path(entry.metadata_file) for entry in table.metadata.metadata_log]
-        older = [path for path in older if not _is_lost(path)]
+        older = [path for path in older if self._place.exists(path)]
         try:
             older += self._files_of(name, table, current=False)
         except LakeError as error:
-            folder = str(Path(location).parent)
+            folder = dirname(location)
             return [BadFile(folder, f"an older snapshot: {error.message}", needed=False)]
         return [BadFile(bad.path, bad.what, needed=False) for bad in self._damaged(older)]
 
@@ -103,8 +103,9 @@ class LakeInspector:
 
     def _damaged(self, paths: Sequence[str]) -> list[BadFile]:
         known = self._catalog.checksums.all()
-        wrong = Verified().damage({path: known[path] for path in paths if path in known})
-        lost = {path: "is missing" for path in paths if path not in wrong and _is_lost(path)}
+        wrong = self._place.damage({path: known[path] for path in paths if path in known})
+        rest = [path for path in paths if path not in wrong]
+        lost = {path: "is missing" for path in rest if not self._place.exists(path)}
         return [BadFile(path, what) for path, what in sorted({**wrong, **lost}.items())]
 
     def files(self, name: str) -> tuple[LakeFile, ...]:
@@ -137,7 +138,8 @@ class LakeInspector:
 
     def lost_metadata(self) -> list[str]:
         """Metadata files that the catalog knows, and that are gone."""
-        lost = set(filter(_is_lost, self._catalog.checksums.all()))
+        known = self._catalog.checksums.all()
+        lost = {path for path in known if not self._place.exists(path)}
         # Writers forget files that they delete; what is still known now is lost.
         return sorted(lost & set(self._catalog.checksums.all())) if lost else []
 
@@ -157,14 +159,11 @@ class LakeInspector:
         rest, done = iter(files), 0
         while some := {file.path: file for file in islice(rest, _AT_ONCE)}:
             wanted = {path: file.checksum for path, file in some.items()}
-            if quick:
-                wanted = {path: type(sum_)(sum_.bytes) for path, sum_ in wanted.items()}
-            # What this process has read before may have been damaged since.
-            wrong = Verified().damage(wanted)
+            wrong = self._place.damage(wanted, quick=quick)
             for path, file in some.items():
                 if path in wrong:
-                    yield BadFile(path, _located(path, wrong[path]), file)
-                elif not quick and wanted[path].crc32 is None and (what := _foreign(file)):
+                    yield BadFile(path, self._located(path, wrong[path]), file)
+                elif not quick and wanted[path].crc32 is None and (what := self._foreign(file)):
                     yield BadFile(path, what, file)
             done += len(some)
             if on_file:
@@ -179,24 +178,23 @@ class LakeInspector:
         found = orphans(self._catalog, self._manifests, time.time() - older_than.total_seconds())
         return [path for _, paths in found for path in paths]
 
+    def _located(self, path: str, what: str) -> str:
+        if not self._place.exists(path):
+            return what
+        here, _ = self._place.local({path: Checksum(0)})
+        places = parquet_damage(here[path])
+        return f"{what}: {'; '.join(places)}" if places else what
 
-def _is_lost(path: str) -> bool:
-    return not Path(path).exists()
-
-
-def _located(path: str, what: str) -> str:
-    if not Path(path).exists():
-        return what
-    places = parquet_damage(path)
-    return f"{what}: {'; '.join(places)}" if places else what
-
-
-def _foreign(file: LakeFile) -> str:
-    """What is wrong with a file of another program, as far as its pages and rows tell."""
-    if places := parquet_damage(file.path):
-        return "; ".join(places)
-    try:
-        rows = pq.read_metadata(file.path).num_rows
-    except (pa.ArrowException, OSError) as error:
-        return str(error)
-    return "" if rows == file.rows else f"has {rows} rows, not {file.rows}"
+    def _foreign(self, file: LakeFile) -> str:
+        """What is wrong with a file of another program, as far as its pages and rows tell."""
+        here, wrong = self._place.local({file.path: file.checksum})
+        if wrong:
+            return wrong[file.path]
+        path = here[file.path]
+        if places := parquet_damage(path):
+            return "; ".join(places)
+        try:
+            rows = pq.read_metadata(path).num_rows
+        except (pa.ArrowException, OSError) as error:
+            return str(error)
+        return "" if rows == file.rows else f"has {rows} rows, not {file.rows}"

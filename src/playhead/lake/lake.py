@@ -2,8 +2,10 @@
 
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from posixpath import dirname
 from types import TracebackType
 
 import duckdb
@@ -18,6 +20,7 @@ from playhead.lake.catalog import Catalog
 from playhead.lake.commit import checked_properties, commit_files, own_properties, retry
 from playhead.lake.draft import Draft
 from playhead.lake.evolve import create_table, evolve
+from playhead.lake.filecatalog import FileCatalog
 from playhead.lake.inspect import LakeInspector
 from playhead.lake.manifests import ManifestReader
 from playhead.lake.partition import to_date, to_value
@@ -30,16 +33,33 @@ from playhead.lake.schema import (
     sort_columns,
 )
 from playhead.lake.snapshot import LakeFile, Snapshot, Written
-from playhead.lake.storage import remove, remove_folder
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SharedLake:
+    """Tables that several machines and engines share.
+
+    Attributes:
+        warehouse: where their files are, such as "s3://bucket/lake".
+        catalog: the database that names them, such as "postgresql://user@host/database".
+        endpoint: of a store other than Amazon's or Google's own; may be empty.
+        cache_bytes: what this machine may keep of the files.
+    """
+
+    warehouse: str
+    catalog: str
+    endpoint: str = ""
+    cache_bytes: int = 20 << 30
+
 
 Guard = Callable[[Mapping[str, str]], bool]
 Replaced = Callable[[Table, Sequence[DataFile]], list[LakeFile]]
 
 
 class Lake:
-    """Iceberg tables under one folder: `catalog.db` (SQLite) and `warehouse/`.
+    """Iceberg tables under one folder: `catalog.db` (SQLite) and `warehouse/`; or shared ones.
 
     Safe for several threads and processes at once. Writes are durable when they return and
     all or nothing: a process that dies leaves at most files that `sweep` deletes. Close it,
@@ -48,16 +68,21 @@ class Lake:
 
     A name is `namespace.table`, such as `raw.playback`. Every method that takes one raises
     `LakeError` if there is no such table (except `create` and `exists`).
+
+    Args:
+        root: the folder; of a shared lake, it holds copies of the files that were read.
+        shared: where the tables are, if several machines share them.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, shared: SharedLake | None = None) -> None:
         root = root.absolute()
         if any(character in str(root) for character in "*?["):
             raise LakeError(
                 f"the lake's folder {root} has a character of file patterns (* ? [) in its path",
                 hint="Choose a folder without them: DuckDB would read the path as a pattern.",
             )
-        self._catalog = Catalog(root)
+        self._catalog = _catalog(root, shared)
+        self._files = self._catalog.files
         self._manifests = ManifestReader()
 
     def __enter__(self) -> "Lake":
@@ -122,10 +147,10 @@ class Lake:
         except NoSuchTableError as error:
             raise LakeError(f"the lake has no table {name}") from error
         if path is not None:
-            folder = Path(path).parent.parent
-            self._catalog.checksums.forget_folder(str(folder))
-            if self._catalog.owns(folder):
-                remove_folder(folder)
+            folder = dirname(dirname(path))
+            self._catalog.checksums.forget_folder(folder)
+            if self._files.owns(folder):
+                self._files.remove_folder(folder)
 
     def schema(self, name: str) -> pa.Schema:
         """A table's columns, with their Iceberg field ids as metadata."""
@@ -203,14 +228,14 @@ class Lake:
         if guard is not None and not guard(own_properties(table)):
             return Written(skipped=True)
         replaced(table, ())
-        draft = Draft(table, _layout(name, table))
+        draft = Draft(table, _layout(name, table), self._files)
         draft.add(con, query)
         return self._commit(name, draft, replaced, properties, guard)
 
     def draft(self, name: str) -> Draft:
         """New files for a table, written by one query after another; see `publish`."""
         table = self._catalog.load(name)
-        return Draft(table, _layout(name, table))
+        return Draft(table, _layout(name, table), self._files)
 
     def publish(
         self,
@@ -266,7 +291,7 @@ class Lake:
 
         def undo() -> None:
             for folder in folders:
-                remove_folder(folder)
+                self._files.remove_folder(folder)
 
         def attempt(fresh: Table) -> Written:
             if fresh.metadata.table_uuid != draft.uuid:
@@ -315,6 +340,7 @@ class Lake:
             properties=own_properties(table),
             files=self._manifests.files(name, table, _partition(name, table)),
             columns=columns(name, table.schema()),
+            place=self._files,
             changed_at=None if current is None else _time(current.timestamp_ms),
         )
 
@@ -347,8 +373,7 @@ class Lake:
     def discard(self, paths: Sequence[str]) -> None:
         """Delete and forget metadata files that the tables do not need as they are now."""
         self._catalog.checksums.forget(paths)
-        for path in paths:
-            remove(path)
+        self._files.remove_all(paths)
 
     def expire(self, name: str, *, older_than: timedelta) -> int:
         """Drop snapshots that are older than this, and the files that only they needed.
@@ -371,6 +396,19 @@ class Lake:
             the number of files deleted.
         """
         return maintenance.sweep(self._catalog, self._manifests, older_than)
+
+
+def _catalog(root: Path, shared: SharedLake | None) -> Catalog:
+    if shared is None:
+        return FileCatalog(root)
+    # They take a second to import, and most workspaces need neither.
+    from playhead.lake.objects import ObjectFiles
+    from playhead.lake.sharedcatalog import SharedCatalog
+
+    files = ObjectFiles(
+        shared.warehouse, root / "files", shared.cache_bytes, endpoint=shared.endpoint
+    )
+    return SharedCatalog(files, shared.catalog)
 
 
 def _nothing() -> None:

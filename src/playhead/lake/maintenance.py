@@ -1,11 +1,10 @@
 """What keeps a lake from growing for ever: old snapshots, and files that nothing refers to."""
 
 import logging
-import os
 import time
 from collections.abc import Iterable
 from datetime import timedelta
-from pathlib import Path
+from posixpath import basename, dirname
 
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot as IcebergSnapshot
@@ -13,9 +12,10 @@ from pyiceberg.table.snapshots import Snapshot as IcebergSnapshot
 from playhead.errors import LakeError
 from playhead.lake.catalog import Catalog
 from playhead.lake.commit import retry
+from playhead.lake.files import Files
 from playhead.lake.manifests import ManifestReader
 from playhead.lake.schema import partition_of
-from playhead.lake.storage import local_path, remove
+from playhead.lake.storage import local_path
 
 logger = logging.getLogger(__name__)
 
@@ -63,11 +63,12 @@ def expire(catalog: Catalog, reader: ManifestReader, name: str, older_than: time
 
     stale = retry(catalog, name, attempt, undo=_nothing)
     catalog.checksums.forget(stale)
-    stale = {path for path in stale if catalog.owns(path)}
-    deleted = sum(remove(path) for path in stale)
-    for folder in {Path(path).parent for path in stale}:
-        if folder.name not in ("data", "metadata"):
-            _remove_if_empty(folder)
+    files = catalog.files
+    stale = {path for path in stale if files.owns(path)}
+    deleted = files.remove_all(stale)
+    for folder in {dirname(path) for path in stale}:
+        if basename(folder) not in ("data", "metadata"):
+            files.remove_if_empty(folder)
     return deleted
 
 
@@ -116,17 +117,18 @@ def sweep(catalog: Catalog, reader: ManifestReader, older_than: timedelta) -> in
         the number of files deleted.
     """
     found = orphans(catalog, reader, time.time() - older_than.total_seconds())
-    kept_folders = {str(catalog.warehouse)}
+    place = catalog.files
+    kept_folders = {place.root}
     for name in catalog.names():
-        location = Path(local_path(catalog.load(name).location()))
-        kept_folders |= {str(location), str(location / "data"), str(location / "metadata")}
+        location = local_path(catalog.load(name).location())
+        kept_folders |= {location, f"{location}/data", f"{location}/metadata"}
     deleted = 0
-    for folder, files in found:
-        deleted += sum(remove(path) for path in files)
+    for folder, paths in found:
+        deleted += place.remove_all(paths)
         if folder not in kept_folders:
-            _remove_if_empty(Path(folder))
+            place.remove_if_empty(folder)
     known = catalog.checksums.all()
-    catalog.checksums.forget([path for path in known if not Path(path).exists()])
+    catalog.checksums.forget([path for path in known if not place.exists(path)])
     if deleted:
         logger.info("swept %d files that no table refers to", deleted)
     return deleted
@@ -138,7 +140,7 @@ def orphans(
     """Folders, deepest first, each with its files that no table refers to and nobody touched
     after `cutoff_s` (seconds since 1970).
     """
-    candidates = _old_files(catalog.warehouse, cutoff_s)
+    candidates = _old_files(catalog.files, cutoff_s)
     needed: set[str] = set()
     for name in catalog.names():
         needed |= _referred(reader, name, catalog.load(name))
@@ -155,32 +157,15 @@ def _referred(reader: ManifestReader, name: str, table: Table) -> set[str]:
     return found
 
 
-def _old_files(root: Path, cutoff_s: float) -> list[tuple[str, list[str]]]:
+def _old_files(place: Files, cutoff_s: float) -> list[tuple[str, list[str]]]:
     """Folders, deepest first, with those of their files that nobody has touched since.
 
     A writer that is at work keeps adding files to its folder: as long as it does, the first
     ones of them are not old. Folders of metadata are shared, so there each file counts alone.
     """
     found = []
-    for folder, _, names in os.walk(root, topdown=False):
-        shared = Path(folder).name == "metadata"
-        if not shared and _changed_s(folder) >= cutoff_s:
-            continue
-        paths = [f"{folder}/{name}" for name in names]
-        found.append((folder, [path for path in paths if _changed_s(path) < cutoff_s]))
+    for folder, files in place.walk():
+        shared = basename(folder.path) == "metadata"
+        if shared or folder.changed_s < cutoff_s:
+            found.append((folder.path, [f.path for f in files if f.changed_s < cutoff_s]))
     return found
-
-
-def _changed_s(path: str) -> float:
-    """When a file or folder changed last; now, if it is just being deleted."""
-    try:
-        return Path(path).stat().st_mtime
-    except FileNotFoundError:
-        return time.time()
-
-
-def _remove_if_empty(folder: Path) -> None:
-    try:
-        folder.rmdir()
-    except OSError:
-        return

@@ -10,8 +10,8 @@ from pathlib import Path
 from pyiceberg.table import Table
 
 from playhead.errors import LakeError
-from playhead.lake.catalog import Catalog
 from playhead.lake.checksums import Checksum, file_crc32
+from playhead.lake.filecatalog import FileCatalog
 from playhead.lake.manifests import ManifestReader
 from playhead.lake.storage import local_path, make_folder
 
@@ -24,7 +24,7 @@ _SUFFIXES = ("", "-wal", "-shm")
 def needs_recovery(root: Path) -> str:
     """Why the catalog under `root` cannot be opened; empty if it can."""
     try:
-        with closing(Catalog(root)):
+        with closing(FileCatalog(root)):
             return ""
     except LakeError as error:
         return error.message
@@ -49,7 +49,7 @@ def recover_catalog(root: Path, now: datetime) -> tuple[Path, list[str]]:
         if path.exists():
             path.rename(aside / path.name)
     hidden = aside / "catalog.db"
-    with closing(Catalog(root, found=True)) as catalog:
+    with closing(FileCatalog(root, found=True)) as catalog:
         for name, metadata in sorted(_newest(catalog.warehouse).items()):
             namespace, table = name.split(".")
             catalog.ensure_namespace(namespace)
@@ -73,7 +73,7 @@ def _newest(warehouse: Path) -> dict[str, Path]:
     return found
 
 
-def _note_checksums(catalog: Catalog, name: str) -> None:
+def _note_checksums(catalog: FileCatalog, name: str) -> None:
     """Take the checksums of what can be read now, so that later damage is found."""
     table = catalog.load(name)
     paths = {local_path(table.metadata_location), *_manifests(name, table)}

@@ -8,8 +8,9 @@ from functools import cached_property
 import pyarrow as pa
 
 from playhead.errors import LakeError
-from playhead.lake.checksums import REBUILD, VERIFIED, Checksum, named_crc32
+from playhead.lake.checksums import REBUILD, Checksum, named_crc32
 from playhead.lake.damage import parquet_damage
+from playhead.lake.files import Files
 from playhead.lake.schema import Column, arrow_schema, literal, quote
 
 BOUNDED = ("epoch", "load_id")
@@ -70,6 +71,7 @@ class Snapshot:
 
     Attributes:
         id: Iceberg's snapshot id; None before the first one.
+        place: where its files are.
         changed_at: when it was committed (naive UTC); None before the first one.
     """
 
@@ -78,6 +80,7 @@ class Snapshot:
     properties: Mapping[str, str]
     files: tuple[LakeFile, ...]
     columns: tuple[Column, ...] = field(repr=False)
+    place: Files = field(repr=False, compare=False)
     changed_at: datetime | None = None
 
     @cached_property
@@ -122,8 +125,7 @@ class Snapshot:
         files = [f for f in self.files if wanted is None or f.partition in wanted]
         if not files:
             return _empty(chosen)
-        self._check(files)
-        paths = ", ".join(literal(file.path) for file in files)
+        paths = ", ".join(map(literal, self.paths(files)))
         fields = ", ".join(_field(column) for column in chosen)
         return f"read_parquet([{paths}], schema = MAP {{{fields}}})"
 
@@ -138,16 +140,27 @@ class Snapshot:
             )
         return tuple(known[name] for name in names)
 
-    def _check(self, files: list[LakeFile]) -> None:
-        wrong = VERIFIED.damage({file.path: file.checksum for file in files})
+    def paths(self, files: Collection[LakeFile] | None = None) -> list[str]:
+        """Where this machine can read files of the snapshot, in their order.
+
+        Args:
+            files: some of its own; None: all.
+
+        Raises:
+            LakeError: one is missing, cut short or damaged.
+        """
+        chosen = self.files if files is None else files
+        local, wrong = self.place.local({file.path: file.checksum for file in chosen})
         for path, what in wrong.items():
-            places = parquet_damage(path) if "checksum" in what else []
-            where = f" at {'; '.join(places[:3])}" if places else ""
+            where = local.get(path)
+            places = parquet_damage(where) if "checksum" in what and where else []
+            told = f" at {'; '.join(places[:3])}" if places else ""
             more = f" ({len(wrong) - 1} more files are damaged)" if len(wrong) > 1 else ""
             raise LakeError(
-                f"{self.name}: the data file {path} {what}{where}{more}",
+                f"{self.name}: the data file {path} {what}{told}{more}",
                 hint=f"Was it deleted, changed, or the workspace moved? {REBUILD}",
             )
+        return [local[file.path] for file in chosen]
 
 
 def _field(column: Column) -> str:

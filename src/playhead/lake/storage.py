@@ -181,12 +181,28 @@ class LocalOutput(OutputFile):
         return io.BufferedWriter(file)
 
 
-class LocalIO(FileIO):
-    """PyIceberg's view of the local disk.
+class TrackedIO(FileIO):
+    """PyIceberg's view of files, which knows what was written by it.
 
-    Lighter than its PyArrow one (which takes a second to import), and durable. Every table
-    object has one of its own, so `created` is what one commit attempt has written, and `written`
-    the checksums of that.
+    Every table object has one of its own, so `created` is what one commit attempt has written,
+    and `written` the checksums of that, where a catalog keeps them.
+    """
+
+    def __init__(self, properties: Properties = EMPTY_DICT) -> None:
+        super().__init__(properties)
+        self.created: list[str] = []
+        self.written: dict[str, Checksum] = {}
+
+    def discard(self) -> None:
+        """Delete what this object wrote: its commit did not land."""
+        for location in self.created:
+            self.delete(location)
+        self.created.clear()
+        self.written.clear()
+
+
+class LocalIO(TrackedIO):
+    """The local disk: lighter than PyIceberg's own (which takes a second to import), and durable.
 
     Args:
         properties: the property `CATALOG` names the catalog that holds the files' checksums.
@@ -194,8 +210,6 @@ class LocalIO(FileIO):
 
     def __init__(self, properties: Properties = EMPTY_DICT) -> None:
         super().__init__(properties)
-        self.created: list[str] = []
-        self.written: dict[str, Checksum] = {}
         catalog = properties.get(CATALOG)
         self._known = None if catalog is None else Checksums(Path(catalog))
 
@@ -208,10 +222,3 @@ class LocalIO(FileIO):
 
     def delete(self, location: str | InputFile | OutputFile) -> None:
         remove(local_path(location if isinstance(location, str) else location.location))
-
-    def discard(self) -> None:
-        """Delete what this object wrote: its commit did not land."""
-        for location in self.created:
-            self.delete(location)
-        self.created.clear()
-        self.written.clear()

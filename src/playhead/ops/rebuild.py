@@ -76,7 +76,8 @@ def rebuild(
     chosen = [find_view(workspace.views, name) for name in names]
     if everything:
         chosen = list(workspace.views.values())
-    _check_log(workspace.path / "log.db")
+    if not workspace.settings.log.brokers:
+        _check_log(workspace.path / "log.db")
     with session(workspace) as connection, ExitStack() as roles:
         for role in ("speed layer", "load"):
             roles.enter_context(RoleLock(workspace.path / f"{role.split()[0]}.lock", role))
@@ -126,6 +127,9 @@ class _Rebuild:
         return RebuildReport(names, tuple(mended), report)
 
     def _recover_catalog(self) -> Iterator[Mended]:
+        if self._workspace.settings.lake.warehouse:
+            # Its catalog is a database of others, with backups of its own.
+            return
         root = self._workspace.path / "lake"
         if why := needs_recovery(root):
             aside, names = recover_catalog(root, self._workspace.clock.now())
@@ -152,9 +156,10 @@ class _Rebuild:
     def _mend(self) -> Iterator[Mended]:
         """Log blocks from the lake first: raw files then find whatever there is."""
         lake, log = self._workspace.lake, self._workspace.log
-        self._tell("mending the event log")
-        inspector = LogInspector(self._workspace.path / "log.db")
-        yield from LogMender(inspector, lake, self._connection).run(log)
+        if not self._workspace.settings.log.brokers:
+            self._tell("mending the event log")
+            inspector = LogInspector(self._workspace.path / "log.db")
+            yield from LogMender(inspector, lake, self._connection).run(log)
         for table in lake.tables("raw"):
             self._tell(f"mending {table}")
             bad = lake.inspector.metadata(table)

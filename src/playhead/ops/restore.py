@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from itertools import pairwise
 
@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from playhead.contracts import LOG_COLUMNS
 from playhead.errors import EventLogError, PlayheadError
-from playhead.eventlog import EventLog
+from playhead.eventlog import EventLog, next_offset
 from playhead.eventlog.blocks import BLOCK_EVENTS
 from playhead.eventlog.inspect import Hole, LogInspector
 from playhead.lake import Lake, LakeFile, Snapshot
@@ -121,7 +121,7 @@ class RawRestorer:
                 events = self._log.read(
                     topic, partition, offset, max_events=min(_READ_EVENTS, last - offset)
                 )
-                offset += events.num_rows
+                offset = next_offset(events, offset)
                 found.append(_of_month(events, month, present, spans))
         return pa.concat_tables(found, promote_options="default")
 
@@ -194,13 +194,7 @@ def _between(
 
 
 def _only(snapshot: Snapshot, files: Sequence[LakeFile]) -> Snapshot:
-    return Snapshot(
-        name=snapshot.name,
-        id=snapshot.id,
-        properties=snapshot.properties,
-        files=tuple(files),
-        columns=snapshot.columns,
-    )
+    return replace(snapshot, files=tuple(files))
 
 
 class LogMender:

@@ -17,7 +17,13 @@ LOAD_AGAIN = "playhead load FOLDER"
 
 
 def check_log(scope: Scope) -> Iterator[Finding]:
-    """Structure, small tables, offsets without gaps, checksums of all blocks, groups."""
+    """Structure, small tables, offsets without gaps, checksums of all blocks, groups.
+
+    Brokers look after what they hold: of those, only that they answer and what groups committed.
+    """
+    if scope.workspace.settings.log.brokers:
+        yield from _check_brokers(scope)
+        return
     path = scope.path / "log.db"
     if not path.exists() or not path.stat().st_size:
         yield Finding.error(str(path), "the event log is missing", "restore it from a backup")
@@ -33,6 +39,24 @@ def check_log(scope: Scope) -> Iterator[Finding]:
     for done, (topic, number) in enumerate(topics.items()):
         scope.told("event log", done, len(topics), topic)
         yield from _check_topic(scope, inspector, topic, number)
+
+
+def _check_brokers(scope: Scope) -> Iterator[Finding]:
+    log, place = scope.workspace.log, scope.workspace.settings.log.brokers
+    try:
+        for topic in log.topics():
+            ends = log.end_offsets(topic)
+            scope.count("log partitions", len(ends))
+            for group in log.groups(topic):
+                for partition, offset in log.committed(group, topic).items():
+                    if offset > ends.get(partition, 0):
+                        yield Finding.error(
+                            f"{place}: topic {topic}, partition {partition}",
+                            f"consumer group {group} has committed offset {offset}, which is not "
+                            "there",
+                        )
+    except PlayheadError as error:
+        yield from_error(place, error)
 
 
 def _check_topic(
@@ -67,7 +91,8 @@ def _hole(scope: Scope, hole: Hole) -> Finding:
 
 def check_lake(scope: Scope) -> Iterator[Finding]:
     """The catalog, every metadata file, every data file; orphans."""
-    place = str(scope.path / "lake" / "catalog.db")
+    shared = scope.workspace.settings.lake
+    place = shared.catalog or str(scope.path / "lake" / "catalog.db")
     try:
         inspector = scope.workspace.lake.inspector
         problems = inspector.catalog_problems()
@@ -75,7 +100,7 @@ def check_lake(scope: Scope) -> Iterator[Finding]:
     except PlayheadError as error:
         yield from_error(place, error)
         return
-    problems += [] if scope.quick else _integrity(place)
+    problems += [] if scope.quick or shared.catalog else _integrity(place)
     yield from (Finding.error(place, problem) for problem in problems)
     for path in inspector.lost_metadata():
         yield Finding.warning(place, f"has a checksum of {path}, which is missing", REBUILD_ALL)
@@ -88,7 +113,7 @@ def check_lake(scope: Scope) -> Iterator[Finding]:
         found = inspector.orphans(older_than=_ORPHAN_AGE)
         if found:
             yield Finding.info(
-                str(scope.path / "lake"),
+                shared.warehouse or str(scope.path / "lake"),
                 f"{len(found)} files that no table refers to, such as {found[0]}: left by writers "
                 "that died; they do no harm",
             )
