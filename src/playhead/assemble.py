@@ -32,8 +32,8 @@ from playhead.contracts import TOPICS
 from playhead.engines import connect
 from playhead.engines.duckdb import memory_limit as memory_limit_of
 from playhead.errors import CoverageError, ViewError, WorkspaceError
-from playhead.eventlog import EventLog, SqliteEventLog
-from playhead.lake import Lake, clean_table
+from playhead.eventlog import EventLog, open_log
+from playhead.lake import Lake, SharedLake, clean_table
 from playhead.lock import RoleLock
 from playhead.samples import FILE as SAMPLES
 from playhead.samples import Samples
@@ -129,13 +129,17 @@ class Workspace:
 
     @cached_property
     def log(self) -> EventLog:
-        """The event log."""
-        return SqliteEventLog(self.path / "log.db", clock=self.clock)
+        """The event log: the workspace's own, or the brokers' that the settings name."""
+        return open_log(self.path, self.settings.log, clock=self.clock)
 
     @cached_property
     def lake(self) -> Lake:
-        """The Iceberg tables."""
-        return Lake(self.path / "lake")
+        """The Iceberg tables, in the workspace or where its settings say."""
+        told = self.settings.lake
+        if not told.warehouse:
+            return Lake(self.path / "lake")
+        shared = SharedLake(told.warehouse, told.catalog, told.endpoint, told.cache_gb << 30)
+        return Lake(self.path / "lake", shared)
 
     @cached_property
     def state(self) -> StateStore:

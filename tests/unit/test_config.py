@@ -68,7 +68,7 @@ def test_other_variables_are_none_of_ours(tmp_path: Path) -> None:
         ('[gateway]\ncors_origins = ["https://example.org/page"]', "is no list of origins"),
         ('[api]\nquery_memory = "much"', "'much' is no amount of memory"),
         ('[api]\ntls_certificate = "c.pem"', "api.tls_certificate is set, and api.tls_key is not"),
-        ('[gateway]\ntls_key = "k.pem"', "gateway.tls_certificate is not: TLS needs both"),
+        ('[gateway]\ntls_key = "k.pem"', "gateway.tls_certificate is not: one needs"),
         ("[batch]\nevery_minutes = -1", "-1 is no whole number of at least 0"),
         ("[gates]\nmax_late_percent = 101", "101 is no number from 0 to 100"),
         ("[gates]\nmax_lag_seconds = inf", "inf is no number of at least 0"),

@@ -18,7 +18,7 @@ from playhead.api.asking import TimeParam, naive_utc
 from playhead.api.problems import ProblemError, answers_with
 from playhead.api.service import KeyDep, Service, ServiceDep, may_read
 from playhead.errors import KeyRefusedError
-from playhead.eventlog import EventLog
+from playhead.eventlog import EventLog, next_offset
 from playhead.speed.alerts import TOPIC
 from playhead.speed.records import Alert
 
@@ -179,7 +179,7 @@ def _next(log: EventLog, at: int) -> tuple[pa.Table | None, int]:
     if at >= end:
         return None, at
     found = log.read(TOPIC, 0, at, max_events=min(_AT_ONCE, end - at))
-    return found, at + found.num_rows
+    return found, next_offset(found, at)
 
 
 async def _events(
@@ -194,7 +194,7 @@ async def _events(
             first = at
             found, at = await service.look(lambda start=first: _next(log, start))  # type: ignore[misc]
             if found is not None:
-                yield _written(found, at - found.num_rows, level, view)
+                yield _written(found, at, level, view)
                 quiet_s = 0.0
                 continue
             if quiet_s >= _BEAT_EVERY_S:
@@ -228,10 +228,9 @@ async def _rest(service: Service) -> None:
         return
 
 
-def _written(found: pa.Table, at: int, level: str | None, view: str | None) -> bytes:
-    """Alerts as server-sent events; their ids are their offsets."""
-    offsets = pa.array(range(at, at + found.num_rows), pa.int64())
-    rows = found.append_column("id", offsets)
+def _written(found: pa.Table, after: int, level: str | None, view: str | None) -> bytes:
+    """Alerts as server-sent events, all before `after`; their ids are their offsets."""
+    rows = found.append_column("id", found.column("offset"))
     for name, value in (("level", level), ("view", view)):
         if value is not None:
             rows = rows.filter(pc.equal(rows.column(name), value))
@@ -241,5 +240,5 @@ def _written(found: pa.Table, at: int, level: str | None, view: str | None) -> b
         data = msgspec.json.encode(_named(row)).decode()
         texts.append(f"id: {row['id']}\nevent: alert\ndata: {data}\n\n")
     if not texts:
-        return _place(at + found.num_rows - 1)
+        return _place(after - 1)
     return "".join(texts).encode()

@@ -19,7 +19,7 @@ from playhead.batch.clean import RANK, dedupe_sql
 from playhead.batch.sqltext import identifier
 from playhead.contracts import LOG_COLUMNS
 from playhead.errors import QueryError
-from playhead.eventlog import EventLog
+from playhead.eventlog import EventLog, next_offset
 from playhead.lake import Lake
 from playhead.lake.tables import raw_name
 
@@ -261,7 +261,7 @@ class DeadLetters:
                     TOPIC, partition, offset, max_events=count, columns=_COLUMNS
                 )
                 yield from events.to_batches()
-                offset += events.num_rows
+                offset = next_offset(events, offset)
 
     def _run(self, sql: str, values: Sequence[Any] = ()) -> duckdb.DuckDBPyConnection:
         try:

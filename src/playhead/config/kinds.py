@@ -8,6 +8,9 @@ from typing import Any
 
 from playhead.config.address import Address
 
+_BROKER = re.compile(r"[A-Za-z0-9._-]+:\d{1,5}|\[[0-9A-Fa-f:.]+\]:\d{1,5}")
+_PREFIX = re.compile(r"[A-Za-z0-9._-]{0,40}")
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -82,6 +85,51 @@ def address(default: str, *, optional: bool = False) -> Any:
 
     wanted = 'address with a port, such as "127.0.0.1:8600" or "[::1]:8600"'
     return setting(default, Kind(wanted, read))
+
+
+def text(default: str, wanted: str) -> Any:
+    """A text that is not empty."""
+
+    def read(value: Any) -> str | None:
+        return value.strip() or None if isinstance(value, str) else None
+
+    return setting(default, Kind(wanted, read))
+
+
+def brokers(default: str) -> Any:
+    """Addresses of Kafka brokers with commas between them; empty: none."""
+
+    def read(value: Any) -> str | None:
+        if not isinstance(value, str):
+            return None
+        parts = [part.strip() for part in value.split(",")] if value.strip() else []
+        return ",".join(parts) if all(map(_BROKER.fullmatch, parts)) else None
+
+    wanted = 'list of brokers, such as "kafka-1:9092,kafka-2:9092"'
+    return setting(default, Kind(wanted, read))
+
+
+def topic_prefix(default: str) -> Any:
+    """What the names of topics at brokers begin with; may be empty."""
+
+    def read(value: Any) -> str | None:
+        return value if isinstance(value, str) and _PREFIX.fullmatch(value) else None
+
+    return setting(default, Kind("prefix of at most 40 of the characters a-z A-Z 0-9 . _ -", read))
+
+
+def place(schemes: tuple[str, ...], wanted: str) -> Any:
+    """An address with one of some schemes, and without a password; empty: none."""
+
+    def read(value: Any) -> str | None:
+        if not isinstance(value, str):
+            return None
+        scheme, separator, rest = value.strip().partition("://")
+        user, _, host = rest.rpartition("@")
+        is_place = separator and scheme in schemes and host and ":" not in user
+        return value.strip() if is_place or not value.strip() else None
+
+    return setting("", Kind(wanted, read))
 
 
 def path(default: str) -> Any:

@@ -14,6 +14,9 @@ from playhead.errors import SettingError
 
 FILE = "playhead.toml"
 
+_PAIRS = (("tls_certificate", "tls_key"), ("warehouse", "catalog"))
+"""Settings of a section of which both are given, or none."""
+
 MARK = "workspace.format"
 """The file that makes a folder a workspace, beside this one."""
 
@@ -41,7 +44,8 @@ def read_settings(workspace: Path, environment: Mapping[str, str] | None = None)
         built[section] = make(
             **{key: _value(section, key, value, kinds[key], path) for key, value in values.items()}
         )
-        _check_tls(section, built[section], path)
+        for pair in _PAIRS:
+            _check_pair(section, built[section], pair, path)
     return Settings(**built)
 
 
@@ -98,14 +102,14 @@ def _value(section: str, key: str, value: Any, kind: Kind, path: Path) -> Any:
     return made
 
 
-def _check_tls(section: str, built: Any, path: Path) -> None:
-    """A certificate without its key, or the other way round, serves nobody."""
-    pair = {key: getattr(built, key, "") for key in ("tls_certificate", "tls_key")}
+def _check_pair(section: str, built: Any, keys: tuple[str, str], path: Path) -> None:
+    """A setting without the other one that it needs serves nobody."""
+    pair = {key: getattr(built, key, "") for key in keys}
     missing = [key for key, value in pair.items() if not value]
     if len(missing) == 1:
         (given,) = pair.keys() - missing
         raise SettingError(
-            f"{section}.{given} is set, and {section}.{missing[0]} is not: TLS needs both",
+            f"{section}.{given} is set, and {section}.{missing[0]} is not: one needs the other",
             hint=_places(section, missing[0], path),
         )
 

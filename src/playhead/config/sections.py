@@ -14,10 +14,41 @@ class LogSettings:
     Attributes:
         partitions: of each topic, fixed when the topic is made.
         retention_days: events older than this may go, once every reader has them.
+        brokers: Kafka's, "host:9092,host:9093"; empty: the workspace's own file is the log.
+        topic_prefix: of the names of topics and consumer groups at the brokers.
+        replication: copies of each partition there.
+        options_file: librdkafka properties, such as those of SASL and TLS, relative to the
+            workspace.
     """
 
     partitions: int = kinds.whole(3)
     retention_days: int = kinds.whole(7)
+    brokers: str = kinds.brokers("")
+    topic_prefix: str = kinds.topic_prefix("playhead.")
+    replication: int = kinds.whole(1, most=9)
+    options_file: str = kinds.path("")
+
+
+@dataclass(frozen=True)
+class LakeSettings:
+    """The lake.
+
+    Attributes:
+        warehouse: where its files are, such as "s3://bucket/folder"; empty: in the workspace.
+        catalog: the database that names its tables, if they are not in the workspace.
+        endpoint: of an object store other than Amazon's or Google's own.
+        cache_gb: what this machine may keep of files that are elsewhere.
+    """
+
+    warehouse: str = kinds.place(
+        ("s3", "gs"), 'address of an object store, such as "s3://bucket/folder"'
+    )
+    catalog: str = kinds.place(
+        ("postgresql",),
+        'address of a database without a password, such as "postgresql://user@host:5432/name"',
+    )
+    endpoint: str = kinds.place(("http", "https"), 'address, such as "http://127.0.0.1:8333"')
+    cache_gb: int = kinds.whole(20)
 
 
 @dataclass(frozen=True)
@@ -145,6 +176,23 @@ class BatchSettings:
 
 
 @dataclass(frozen=True)
+class SparkSettings:
+    """Spark, where it is the engine.
+
+    Attributes:
+        master: "local[*]" for this machine, "spark://host:port" for a cluster.
+        profile: of the job: etl, recommendation or ml-training.
+        memory: of the driver, which on one machine does all the work.
+        options_file: options of Spark's own, relative to the workspace, as `spark-defaults.conf`.
+    """
+
+    master: str = kinds.text("local[*]", "address of a Spark master")
+    profile: str = kinds.text("etl", "job profile")
+    memory: str = kinds.memory("2GB")
+    options_file: str = kinds.path("")
+
+
+@dataclass(frozen=True)
 class GateSettings:
     """The limits of the quality gates; a share is in percent of events.
 
@@ -176,6 +224,7 @@ class Settings:
     """All settings, by section."""
 
     log: LogSettings = field(default_factory=LogSettings)
+    lake: LakeSettings = field(default_factory=LakeSettings)
     speed: SpeedSettings = field(default_factory=SpeedSettings)
     engine: EngineSettings = field(default_factory=EngineSettings)
     views: ViewSettings = field(default_factory=ViewSettings)
@@ -183,6 +232,7 @@ class Settings:
     api: ApiSettings = field(default_factory=ApiSettings)
     dashboard: DashboardSettings = field(default_factory=DashboardSettings)
     batch: BatchSettings = field(default_factory=BatchSettings)
+    spark: SparkSettings = field(default_factory=SparkSettings)
     gates: GateSettings = field(default_factory=GateSettings)
 
     @property
@@ -196,6 +246,7 @@ class Settings:
 
 SECTIONS = {
     "log": LogSettings,
+    "lake": LakeSettings,
     "speed": SpeedSettings,
     "engine": EngineSettings,
     "views": ViewSettings,
@@ -203,5 +254,6 @@ SECTIONS = {
     "api": ApiSettings,
     "dashboard": DashboardSettings,
     "batch": BatchSettings,
+    "spark": SparkSettings,
     "gates": GateSettings,
 }

@@ -7,6 +7,16 @@ TEMPLATE = """\
 [log]
 # partitions = 3            # of each topic, fixed when the topic is made
 # retention_days = 7        # older events may go, once every reader has them
+# brokers = ""              # Kafka's, "host:9092,host:9093"; "" means the workspace's own file
+# topic_prefix = "playhead."  # of the names of topics and consumer groups at the brokers
+# replication = 1           # copies of each partition there
+# options_file = ""         # librdkafka properties (SASL, TLS), relative to the workspace
+
+[lake]
+# warehouse = ""            # where files are, "s3://bucket/folder"; "" means in the workspace
+# catalog = ""              # and then what names tables: "postgresql://user@host:5432/name"
+# endpoint = ""             # of an object store other than Amazon's or Google's own
+# cache_gb = 20             # what this machine may keep of files that are elsewhere
 
 [speed]
 # trigger_ms = 100          # from the start of one micro-batch to the next
@@ -53,6 +63,12 @@ TEMPLATE = """\
 
 [batch]
 # every_minutes = 60        # from the start of one run to the next; 0: never by itself
+
+[spark]
+# master = "local[*]"       # this machine; "spark://host:port": a cluster
+# profile = "etl"           # of the job: etl, recommendation or ml-training
+# memory = "2GB"            # of the driver, which on one machine does all the work
+# options_file = ""         # options of Spark's own, relative to the workspace
 
 [gates]
 # min_conformance_percent = 99.99  # of events fit their contract

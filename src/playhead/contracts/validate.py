@@ -90,6 +90,13 @@ class Validator:
         except ContractError:
             return self._each(_lines(body))
 
+    def decode_items_each(self, items: Sequence[Json]) -> tuple[pa.Table, list[Rejected]]:
+        """The good ones of events that each came alone, in order, and the refused ones."""
+        try:
+            return self._decode_items(items), []
+        except ContractError:
+            return self._each(list(enumerate(items)))
+
     def _decode_items(self, items: Sequence[Json]) -> pa.Table:
         batches = []
         for start in range(0, len(items), _CHUNK_EVENTS):

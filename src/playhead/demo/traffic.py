@@ -21,7 +21,7 @@ from playhead.demo.running import PlatformBeside, until
 from playhead.demo.sending import GatewayLog
 from playhead.engines import connect
 from playhead.errors import PlayheadError
-from playhead.eventlog import EventLog
+from playhead.eventlog import EventLog, next_offset
 from playhead.speed.alerts import LEVEL
 from playhead.speed.alerts import TOPIC as ALERTS
 from playhead.speed.windows import watermark_of, windowed_views
@@ -217,9 +217,9 @@ class Windows:
                     columns=["event_time"],
                 )
                 times = events.column(0).combine_chunks().view(pa.int64()).to_numpy()
-                self._newest_us = max(self._newest_us, int(times.max()))
+                self._newest_us = int(times.max(initial=self._newest_us))
                 self.starts = np.union1d(self.starts, times // self._width_us * self._width_us)
-                offset += len(times)
+                offset = next_offset(events, offset)
             self._next[partition] = offset
 
     @property

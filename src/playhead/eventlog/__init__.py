@@ -1,7 +1,8 @@
 """The event log: topics of events that nothing downstream can slow or stop, read by offset."""
 
-from playhead.eventlog.base import Appended, EventLog, Kept, Retention
+from playhead.eventlog.base import Appended, EventLog, Kept, Retention, next_offset
 from playhead.eventlog.keys import hash_strings, partition_of
+from playhead.eventlog.opening import open_log
 from playhead.eventlog.sqlite import SqliteEventLog
 
 __all__ = [
@@ -11,5 +12,7 @@ __all__ = [
     "Retention",
     "SqliteEventLog",
     "hash_strings",
+    "next_offset",
+    "open_log",
     "partition_of",
 ]

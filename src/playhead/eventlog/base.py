@@ -9,6 +9,8 @@ from typing import Self
 
 import pyarrow as pa
 
+_AFTER = b"next_offset"
+
 
 @dataclass(frozen=True, slots=True)
 class Appended:
@@ -54,11 +56,29 @@ class Retention:
     kept: tuple[Kept, ...]
 
 
+def next_offset(events: pa.Table, offset: int) -> int:
+    """Where to go on after a read.
+
+    Args:
+        events: what `EventLog.read` gave for `offset`.
+    """
+    after = (events.schema.metadata or {}).get(_AFTER)
+    return offset + int(events.num_rows) if after is None else int(after)
+
+
+def marked(events: pa.Table, offset: int, after: int) -> pa.Table:
+    """The events with the note that reading goes on at `after`, where `next_offset` needs it."""
+    if offset + events.num_rows == after:
+        return events
+    return events.replace_schema_metadata({_AFTER: b"%d" % after})
+
+
 class EventLog(ABC):
     """Topics of events in partitions, appended to at the end and read from anywhere.
 
-    **Offsets** count from 0 in each partition, without gaps. Retention deletes from the front, so
-    a partition holds the offsets start .. end - 1, and never uses an offset twice.
+    **Offsets** count from 0 in each partition, without gaps in what `append` writes; where others
+    write to the same brokers, an offset may hold no event. Retention deletes from the front, so a
+    partition holds the offsets start .. end - 1, and never uses an offset twice.
 
     **Order**: events with the same key go to the same partition for ever, and keep the order in
     which they were given, within an append and from one append to the next.
@@ -166,13 +186,14 @@ class EventLog(ABC):
     ) -> pa.Table:
         """The events from `offset` on, in order.
 
-        Never waits. The table is empty only at the end of the partition; before it, there is at
-        least one event, but there may be fewer than `max_events` (memory is bounded in bytes too):
-        go on at `offset + table.num_rows`.
+        Never waits for events to come. There may be fewer than `max_events` (memory is bounded in
+        bytes too): go on at `next_offset(table, offset)`, which is greater than `offset` unless
+        that is the end of the partition. Before the end there is at least one event, unless all
+        the offsets that were looked at hold none.
 
         Args:
             offset: start .. end of the partition.
-            max_events: 1 or more.
+            max_events: 1 or more; offsets from offset + max_events on are not looked at.
             columns: which of the topic's fields to read, in this order; None: all.
 
         Returns:

@@ -23,7 +23,7 @@ from playhead import keys, samples
 from playhead.config import Address, GatewaySettings, Settings, read_settings
 from playhead.contracts import TOPICS
 from playhead.errors import SettingError
-from playhead.eventlog import EventLog, SqliteEventLog
+from playhead.eventlog import EventLog, open_log
 from playhead.gateway.accepting import Acceptor
 from playhead.gateway.app import Gateway, Place
 from playhead.gateway.metrics import Metrics, Sums
@@ -198,7 +198,7 @@ class _Server(uvicorn.Server):
 @contextmanager
 def opened_log(workspace: Path, settings: Settings) -> Iterator[EventLog]:
     """The event log of a workspace, with the topics of all contracts."""
-    with SqliteEventLog(workspace / "log.db") as log:
+    with open_log(workspace, settings.log) as log:
         for name, contract in TOPICS.items():
             log.create_topic(name, contract.schema, partitions=settings.log.partitions)
         yield log

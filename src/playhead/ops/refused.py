@@ -19,7 +19,7 @@ from playhead.assemble import Workspace
 from playhead.batch.deadletters import REASON_CLASS, RECOVERED, REJECTED, TOPIC
 from playhead.engines import connect
 from playhead.errors import OffsetOutOfRangeError, QueryError
-from playhead.eventlog import EventLog
+from playhead.eventlog import EventLog, next_offset
 
 __all__ = [
     "NEWEST",
@@ -253,7 +253,7 @@ class LetterTail:
             count = min(_READ_EVENTS, end - offset)
             events = self._log.read(TOPIC, partition, offset, max_events=count, columns=_COLUMNS)
             yield events
-            offset += events.num_rows
+            offset = next_offset(events, offset)
 
     # -- examples --------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from playhead.batch.clean import dedupe_sql, rewritten_days
 from playhead.batch.recompute import StateCoverage, state_table
 from playhead.contracts import LOG_COLUMNS, TOPICS
 from playhead.errors import CoverageError, PlayheadError
+from playhead.eventlog import next_offset
 from playhead.lake import Snapshot
 from playhead.lake.tables import ORIGIN, clean_name, dimension_name, raw_name
 from playhead.ops.findings import RUN_BATCH, Finding, Scope
@@ -273,7 +274,7 @@ class _SpeedStates(_States):
                     events = log.read(topic, partition, offset, max_events=end - offset)
                     number = pa.repeat(pa.scalar(epoch, pa.int64()), events.num_rows)
                     parts.append(events.append_column("epoch", number))
-                    offset += events.num_rows
+                    offset = next_offset(events, offset)
         schema = pa.schema([*TOPICS[topic].schema, *LOG_COLUMNS, pa.field("epoch", pa.int64())])
         optional = pa.schema([pa.field(field.name, field.type) for field in schema])
         tail = pa.concat_tables([optional.empty_table(), *parts], promote_options="default")

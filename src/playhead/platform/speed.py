@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from playhead.assemble import Workspace
-from playhead.errors import WorkspaceBusyError
+from playhead.errors import LogAwayError, WorkspaceBusyError
 from playhead.speed.layer import Step
 
 logger = logging.getLogger(__name__)
@@ -43,6 +43,11 @@ class _Progress:
     def step(self, step: Step) -> None:
         """Called after every trigger."""
         now = time.monotonic()
+        if step.waiting:
+            self._beat(f"waits: {step.waiting}")
+            if self._asked.is_set():
+                self.stop.set()
+            return
         self._taken += step.events
         self._recent.append((now, step.events))
         while now - self._recent[0][0] > RATE_OVER_S:
@@ -82,12 +87,13 @@ class _Progress:
 def run_speed(path: Path, stop: threading.Event, beat: TellsFigures) -> None:
     """Run the speed layer until `stop`; then take in what is in the event log, and seal it.
 
-    While another process has the layer, as `playhead speed` by hand, it waits for its end.
+    While another process has the layer, as `playhead speed` by hand, it waits for its end; and
+    for the event log's servers while they are away.
     """
     while not stop.is_set():
         try:
             _run_once(path, stop, beat)
-        except WorkspaceBusyError as error:
+        except (WorkspaceBusyError, LogAwayError) as error:
             beat(f"waits: {error.message}")
             stop.wait(RETRY_S)
 

@@ -3,7 +3,7 @@
 import duckdb
 import pyarrow as pa
 
-from playhead.eventlog import EventLog
+from playhead.eventlog import EventLog, next_offset
 from playhead.lake import Lake
 from playhead.lake.tables import raw_name
 from playhead.speed.records import Active
@@ -76,5 +76,5 @@ class OverlapCounter:
                     topic, partition, offset, max_events=end - offset, columns=["event_id"]
                 )
                 tables.append(events.select(["event_id"]))
-                offset += events.num_rows
+                offset = next_offset(events, offset)
         return pa.concat_tables(tables, promote_options="permissive")

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from playhead.batch.clean import dedupe_sql
 from playhead.contracts import LOG_COLUMNS, TOPICS, Contract
-from playhead.eventlog import EventLog
+from playhead.eventlog import EventLog, next_offset
 from playhead.lake import Lake, Snapshot
 from playhead.lake.tables import ORIGIN, clean_name, raw_name
 from playhead.speed.state import StateStore
@@ -70,7 +70,7 @@ class TopicReader:
             while offset < end:
                 events = self._log.read(topic, partition, offset, max_events=end - offset)
                 yield events
-                offset += events.num_rows
+                offset = next_offset(events, offset)
 
 
 def _after(

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from playhead.eventlog import EventLog
+from playhead.eventlog import EventLog, next_offset
 from playhead.speed.records import Alert
 from playhead.speed.state import StateStore
 from playhead.speed.windows import WindowedView, end_of
@@ -134,7 +134,7 @@ class Alerter:
             while offset < end:
                 events = self._log.read(TOPIC, partition, offset, columns=["event_id"])
                 found.update(events.column("event_id").to_pylist())
-                offset += events.num_rows
+                offset = next_offset(events, offset)
         return found
 
 

@@ -1,9 +1,16 @@
 """Work beside the triggers: a thread that does it whenever somebody says that there is some."""
 
+import logging
 import threading
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
+
+from playhead.errors import LogAwayError
+
+logger = logging.getLogger(__name__)
+
+_AGAIN_S = 2.0
 
 
 class Background:
@@ -60,6 +67,13 @@ class Background:
             ends = self._ends
             try:
                 self._work()
+            except LogAwayError as error:
+                if ends:
+                    self._error = error
+                    return
+                logger.warning("%s waits: %s", self._thread.name, error.message)
+                self._wake.wait(_AGAIN_S)
+                self._wake.set()
             except BaseException as error:
                 self._error = error
                 return

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from playhead.clock import Clock
-from playhead.errors import StateError
+from playhead.errors import LogAwayError, StateError
 from playhead.eventlog import EventLog
 from playhead.lake import Lake
 from playhead.samples import Samples
@@ -49,6 +49,8 @@ logger = logging.getLogger(__name__)
 
 _EPOCH = datetime(1970, 1, 1)
 _EVENT = ("event_id", "event_time")
+# How long it waits before it asks again for an event log that is away; longer each time.
+_AWAY_FROM_S, _AWAY_TO_S = 0.5, 10.0
 _TABLE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -58,12 +60,14 @@ class Step:
 
     Attributes:
         failing: views whose windows cannot be judged now, because their arithmetic fails.
+        waiting: why it waits, if the event log's servers are away; it goes on by itself.
     """
 
     events: int = 0
     duplicates: int = 0
     late: int = 0
     failing: tuple[str, ...] = ()
+    waiting: str = ""
 
 
 class SpeedLayer:
@@ -342,7 +346,10 @@ class SpeedLayer:
             self._views = dict(views)
         versions = dimension_versions(self._lake, self._needed())
         same_topics = set(self._event_topics()) == set(self._topics)
+        is_grown = any(len(t.next) < self._log.partitions(t.name) for t in self._topics.values())
         if views is None and same_topics and versions == self._dimensions.versions:
+            if is_grown:
+                self._find_topics()
             return
         self._dimensions = read_dimensions(self._lake, self._connection, self._needed())
         known = set(self._topics)
@@ -402,14 +409,25 @@ class SpeedLayer:
     def _run(
         self, stop: threading.Event, drain: bool, on_step: Callable[[Step], None] | None
     ) -> None:
+        waiting_s = 0.0
         while not stop.is_set():
             began = self._clock.monotonic()
-            step = self.step()
-            if on_step:
-                on_step(step)
-            if drain and not step.events:
-                break
-            self._between(drain=drain)
+            try:
+                step = self.step()
+                if on_step:
+                    on_step(step)
+                if drain and not step.events:
+                    break
+                self._between(drain=drain)
+            except LogAwayError as error:
+                # A trigger that fails changes nothing; without a log there is nothing to take in.
+                waiting_s = min(max(2 * waiting_s, _AWAY_FROM_S), _AWAY_TO_S)
+                logger.warning("the event log is away; trying again: %s", error.message)
+                if on_step:
+                    on_step(Step(waiting=error.message))
+                stop.wait(waiting_s)
+                continue
+            waiting_s = 0.0
             left = self._config.trigger.total_seconds() - (self._clock.monotonic() - began)
             if left > 0 and not drain:
                 stop.wait(left)

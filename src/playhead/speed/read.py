@@ -7,7 +7,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from playhead.errors import StateError
-from playhead.eventlog import EventLog
+from playhead.eventlog import EventLog, next_offset
+
+# Offsets without events are left behind in steps of this many.
+_SKIPPED = 1_000
 
 
 def read_new(
@@ -33,15 +36,22 @@ def read_new(
     """
     ends = log.end_offsets(topic)
     check_ends(topic, position, ends)
-    behind = {p: end for p, end in ends.items() if position[p] < end}
+    # A partition that is new waits until it has a position.
+    behind = {p: end for p, end in ends.items() if position.get(p, end) < end}
     share = max(limit // max(len(behind), 1), 1)
-    parts = {
-        p: _read_partition(log, topic, columns, p, position[p], min(end, position[p] + share))
+    read = {
+        p: _read_partition(log, topic, columns, p, (position[p], position[p] + share, end))
         for p, end in behind.items()
     }
-    unread = {p for p, part in parts.items() if position[p] + part.num_rows < behind[p]}
+    parts = {p: part for p, (part, _) in read.items()}
+    unread = {p for p, (_, reached) in read.items() if reached < behind[p]}
     tables = _before_unread(parts, unread)
-    after = {p: position[p] + table.num_rows for p, table in tables.items()}
+    after = {
+        p: read[p][1]
+        if table.num_rows == parts[p].num_rows
+        else parts[p].column("offset")[table.num_rows].as_py()
+        for p, table in tables.items()
+    }
     return pa.concat_tables(tables.values()) if tables else pa.table({}), after
 
 
@@ -68,14 +78,25 @@ def arrival_us(events: pa.Table) -> npt.NDArray[np.int64]:
 
 
 def _read_partition(
-    log: EventLog, topic: str, columns: Sequence[str], partition: int, offset: int, end: int
-) -> pa.Table:
-    tables = []
-    while offset < end:
-        events = log.read(topic, partition, offset, max_events=end - offset, columns=columns)
+    log: EventLog,
+    topic: str,
+    columns: Sequence[str],
+    partition: int,
+    span: tuple[int, int, int],
+) -> tuple[pa.Table, int]:
+    """The events of a span (offset, about where to stop, end), and the offset after them.
+
+    There is at least one, unless no offset up to the end holds any.
+    """
+    offset, stop, end = span
+    tables: list[pa.Table] = []
+    while offset < min(stop, end) or (offset < end and not any(t.num_rows for t in tables)):
+        wanted = max(stop - offset, 1) if offset < stop else _SKIPPED
+        count = min(wanted, end - offset)
+        events = log.read(topic, partition, offset, max_events=count, columns=columns)
         tables.append(events)
-        offset += events.num_rows
-    return pa.concat_tables(tables)
+        offset = next_offset(events, offset)
+    return pa.concat_tables(tables), offset
 
 
 def _before_unread(parts: Mapping[int, pa.Table], unread: Collection[int]) -> dict[int, pa.Table]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from playhead.contracts import TOPICS
-from playhead.eventlog import EventLog
+from playhead.eventlog import EventLog, next_offset
 from playhead.eventlog.keys import hash_pairs
 from playhead.lake import Lake
 from playhead.lake.tables import raw_name
@@ -110,7 +110,9 @@ class Recaller:
         if not all(starts[p] <= kept.next[p] <= after for p, after in position.items()):
             return None
         seen.forget_before(since)
-        missed = {p: (kept.next[p], after) for p, after in position.items()}
+        # A partition may have been added since.
+        starts = self._log.start_offsets(topic) if position.keys() - kept.next.keys() else {}
+        missed = {p: (kept.next.get(p, starts.get(p, 0)), at) for p, at in position.items()}
         self._recall_log(topic, seen, missed, now)
         if self.loaded(topic) <= kept.loads:
             return kept.loads
@@ -138,6 +140,8 @@ class Recaller:
             return self._read(topic, *piece)
 
         for first, second, arrived in _ahead(self._pool, read, pieces):
+            if not len(first):
+                continue
             seen.remember(seen.unseen_hashes(first, second), now, arrived)
 
     def _read(
@@ -150,7 +154,7 @@ class Recaller:
                 topic, partition, offset, max_events=after - offset, columns=["event_id"]
             )
             tables.append(events)
-            offset += events.num_rows
+            offset = next_offset(events, offset)
         together = pa.concat_tables(tables)
         arrived = pc.max(together.column("ingest_time")).as_py()
         return (*hash_pairs(together.column("event_id")), arrived)

@@ -8,7 +8,7 @@ import duckdb
 import pyarrow as pa
 
 from playhead.contracts import LOG_COLUMNS
-from playhead.eventlog import EventLog
+from playhead.eventlog import EventLog, next_offset
 from playhead.lake import Lake, raw_table
 from playhead.lake.tables import raw_name
 from playhead.speed.records import Position
@@ -138,4 +138,4 @@ class Sealer:
                 count = min(self._read_events, end - offset)
                 events = self._log.read(topic, partition, offset, max_events=count, columns=columns)
                 yield from events.to_batches()
-                offset += events.num_rows
+                offset = next_offset(events, offset)
