@@ -54,6 +54,17 @@ def transpile(sql: str, dialect: str) -> str:
     return tree.sql(dialect=dialect, pretty=True)
 
 
+def spark_type(kind: str) -> str:
+    """A DuckDB type, by its name, as Spark writes it: HUGEINT is DECIMAL(38, 0)."""
+    made = exp.DataType.build(kind, dialect="duckdb")
+    for node in list(made.find_all(exp.DataType)):
+        if node.this in _SPARK_TYPES:
+            other = exp.DataType.build(_SPARK_TYPES[node.this], dialect="spark")
+            node.set("this", other.this)
+            node.set("expressions", [e.copy() for e in other.expressions])
+    return made.sql(dialect="spark")
+
+
 # -- parts ---------------------------------------------------------------------------------
 
 
@@ -222,6 +233,7 @@ _SPARK_TYPES = {
     exp.DataType.Type.UTINYINT: "SMALLINT",
     exp.DataType.Type.TIMESTAMP: "TIMESTAMP_NTZ",
     exp.DataType.Type.TIMESTAMP_NS: "TIMESTAMP_NTZ",
+    exp.DataType.Type.TIMESTAMPTZ: "TIMESTAMP_LTZ",
 }
 
 
