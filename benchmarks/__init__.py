@@ -18,4 +18,6 @@ NAMES = (
     "gateway",
     "live",
     "dashboards",
+    "spark",
+    "kafka",
 )

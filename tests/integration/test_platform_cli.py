@@ -85,6 +85,17 @@ def test_signals_end_a_platform_in_the_foreground(workspace: Path, number: signa
     assert not any(part.pid and Path(f"/proc/{part.pid}").exists() for part in parts)
 
 
+def test_up_runs_only_the_parts_that_are_named(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLAYHEAD_GATEWAY_WORKERS", "1")
+    up = playhead(workspace, "up", "--detach", "--only", "gateway")
+    assert up.returncode == 0, up.stderr
+    status = platform_status(workspace)
+    assert [part.name for part in status.parts] == ["gateway-1"]
+    assert list(status.urls or {}) == ["gateway"]
+
+
 def test_status_of_a_platform_with_a_part_down(workspace: Path) -> None:
     folder = RunFolder(workspace)
     folder.path.mkdir()

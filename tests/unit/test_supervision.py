@@ -31,6 +31,7 @@ from playhead.platform.parts import (
     SILENCE,
     Part,
     Role,
+    chosen_parts,
     secure_sockets,
     standard_addresses,
     standard_parts,
@@ -206,6 +207,17 @@ def test_without_an_address_there_are_no_dashboards(tmp_path: Path) -> None:
     settings = Settings(dashboard=DashboardSettings(address=""))
     assert "dashboard" not in {part.name for part in standard_parts(tmp_path, settings)}
     assert "dashboard" not in standard_addresses(settings)
+
+
+def test_parts_are_chosen_by_what_they_are(tmp_path: Path) -> None:
+    parts = standard_parts(tmp_path, Settings(gateway=GatewaySettings(workers=2)))
+    assert chosen_parts(parts, []) == parts
+    chosen = [part.name for part in chosen_parts(parts, ["api", "gateway"])]
+    assert chosen == ["gateway-1", "gateway-2", "api"]
+    for unknown in ("gateway-1", "gatway", ""):
+        with pytest.raises(SettingError, match=f"no part '{unknown}'") as caught:
+            chosen_parts(parts, ["api", unknown])
+        assert caught.value.hint == "There are gateway, speed, batch, api, dashboard."
 
 
 def test_a_part_knows_its_number() -> None:

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -26,9 +26,18 @@ PANEL = "Platform"
 UP_S, DOWN_S = 60.0, 10.0
 
 
-@command(app, panel=PANEL, examples=["playhead up", "playhead up --detach"])
+@command(
+    app, panel=PANEL, examples=["playhead up", "playhead up --detach", "playhead up --only gateway"]
+)
 def up(
     invocation: Invocation,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PART",
+            help="Run these parts only: gateway, speed, batch, api, dashboard. May be repeated.",
+        ),
+    ] = None,
     detach: Annotated[
         bool,
         typer.Option("--detach", "-d", help="Run in the background; return once it answers."),
@@ -45,9 +54,9 @@ def up(
     `run/platform.log` in the workspace.
     """
     if detach:
-        _detach(invocation, timeout)
+        _detach(invocation, timeout, only or [])
         return
-    supervisor = _supervisor(invocation.workspace)
+    supervisor = _supervisor(invocation.workspace, only or [])
     # The supervisor ends its parts before it goes, however long after the signal that is.
     invocation.interrupts.patient = True
     stop = threading.Event()
@@ -55,10 +64,15 @@ def up(
         supervisor.run(stop, line.look)
 
 
-def _supervisor(path: Path) -> "Supervisor":
+def _supervisor(path: Path, only: Sequence[str]) -> "Supervisor":
     from playhead.config import MARK, read_settings
     from playhead.errors import WorkspaceError
-    from playhead.platform.parts import secure_sockets, standard_addresses, standard_parts
+    from playhead.platform.parts import (
+        chosen_parts,
+        secure_sockets,
+        standard_addresses,
+        standard_parts,
+    )
     from playhead.platform.supervisor import Supervisor
 
     path = path.absolute()
@@ -67,7 +81,7 @@ def _supervisor(path: Path) -> "Supervisor":
     settings = read_settings(path)
     return Supervisor(
         path,
-        standard_parts(path, settings),
+        chosen_parts(standard_parts(path, settings), only),
         standard_addresses(settings),
         secure=secure_sockets(settings),
     )
@@ -83,13 +97,13 @@ def _stopping_on_hangup(stop: threading.Event) -> Iterator[None]:
         signal.signal(signal.SIGHUP, before)
 
 
-def _detach(invocation: Invocation, timeout: float) -> None:
+def _detach(invocation: Invocation, timeout: float, only: Sequence[str]) -> None:
     from playhead.platform.control import start_detached
 
     # What would end it at once is told here, and not in its log file.
-    supervisor = _supervisor(invocation.workspace)
+    supervisor = _supervisor(invocation.workspace, only)
     with waiting("starting the platform"):
-        status = start_detached(supervisor.workspace, timedelta(seconds=timeout))
+        status = start_detached(supervisor.workspace, timedelta(seconds=timeout), only=only)
     for name, url in (status.urls or {}).items():
         note(f"{name}: {url}")
     note(f"the platform runs (process {status.pid}); stop it: playhead down")

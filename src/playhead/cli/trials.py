@@ -71,7 +71,7 @@ def bench(
         typer.Argument(
             metavar="NAME",
             help="speed, batch, freshness, query, recovery, growth, log, load, generate, demo, "
-            "gateway or live.",
+            "gateway, live, dashboards or spark.",
         ),
     ],
 ) -> None:

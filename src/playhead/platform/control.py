@@ -109,12 +109,17 @@ def part_status(part: PartRecord, beat: Beat | None) -> PartStatus:
 
 
 def start_detached(
-    workspace: Path, timeout: timedelta, command: Sequence[str] | None = None
+    workspace: Path,
+    timeout: timedelta,
+    command: Sequence[str] | None = None,
+    *,
+    only: Sequence[str] = (),
 ) -> PlatformStatus:
     """Start a platform in the background; return once its addresses answer.
 
     Args:
         command: what is run; `playhead up` by default.
+        only: kinds of parts that `playhead up` runs; empty: all.
 
     Raises:
         WorkspaceBusyError: a platform runs in this workspace.
@@ -128,7 +133,8 @@ def start_detached(
             hint="Stop it first: playhead down.",
         )
     folder.path.mkdir(parents=True, exist_ok=True)
-    told = command or (sys.executable, "-m", "playhead", "-w", str(workspace), "up")
+    chosen = [f"--only={kind}" for kind in only]
+    told = command or (sys.executable, "-m", "playhead", "-w", str(workspace), "up", *chosen)
     with folder.log.open("ab") as log:
         began_at = log.tell()
         child = subprocess.Popen(

@@ -1,13 +1,14 @@
 """The parts of a platform as data: what is started, where it listens, how it may end."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import IntEnum
 from pathlib import Path
 
 from playhead.config import Address, Settings
+from playhead.errors import SettingError
 from playhead.platform.records import RunFolder
 
 SILENCE = timedelta(seconds=60)
@@ -50,6 +51,12 @@ class Part:
     silence: timedelta = SILENCE
     starting: timedelta = STARTING
 
+    @property
+    def kind(self) -> str:
+        """What it is: "gateway" for each of the gateway's workers."""
+        kind, _, number = self.name.rpartition("-")
+        return kind if number.isdigit() else self.name
+
 
 def standard_parts(workspace: Path, settings: Settings) -> list[Part]:
     """The gateway's workers, the speed layer, the batch layer, the API and the dashboards."""
@@ -78,6 +85,21 @@ def standard_parts(workspace: Path, settings: Settings) -> list[Part]:
         Part("api", command("api"), Role.ANSWERS, "api"),
         *([dashboard] if settings.dashboard.address else []),
     ]
+
+
+def chosen_parts(parts: Sequence[Part], kinds: Sequence[str]) -> list[Part]:
+    """Those parts that are of these kinds, all of them where none is named.
+
+    Raises:
+        SettingError: no part is of a kind.
+    """
+    known = list(dict.fromkeys(part.kind for part in parts))
+    for kind in kinds:
+        if kind not in known:
+            raise SettingError(
+                f"no part {kind!r} in this platform", hint=f"There are {', '.join(known)}."
+            )
+    return [part for part in parts if not kinds or part.kind in kinds]
 
 
 def standard_addresses(settings: Settings) -> dict[str, Address]:
