@@ -15,8 +15,7 @@ from playhead.errors import ServerError
 __all__ = ["ObjectStore"]
 
 _PARTS = ("master", "volume", "filer", "s3")
-_GRPC = 10_000
-"""SeaweedFS also listens at each port plus this, where it is not told another one."""
+_ASK_S = 5.0
 
 
 class ObjectStore:
@@ -80,8 +79,7 @@ class ObjectStore:
         self._server = Server(
             "the object store", command, log=self.folder / "log", folder=self.folder
         )
-        self._server.start(await_port(self._ports["s3"]), seconds=seconds)
-        self._await_volumes()
+        self._server.start(self._is_ready, seconds=seconds)
 
     def stop(self) -> None:
         """End it; may be called twice."""
@@ -105,12 +103,12 @@ class ObjectStore:
             region="us-east-1", allow_bucket_creation=True,
         )  # fmt: skip
 
-    def _await_volumes(self) -> None:
-        """Its door opens before there is room behind it."""
-        with urllib.request.urlopen(
-            f"http://{LOOPBACK}:{self._ports['master']}/cluster/status", timeout=30
-        ) as answer:
-            answer.read()
+    def _is_ready(self) -> bool:
+        """Whether its door is open, and what keeps the bytes has come behind it."""
+        address = f"http://{LOOPBACK}:{self._ports['master']}/dir/status"
+        with urllib.request.urlopen(address, timeout=_ASK_S) as answer:
+            topology = json.load(answer)["Topology"]
+        return bool(topology.get("DataCenters")) and await_port(self._ports["s3"])()
 
 
 def _program() -> str:
