@@ -56,7 +56,7 @@ BATCH = {
 }
 LOAD = {
     "load staged": "playhead.batch.ingest:stage",
-    "load files copied": "playhead.lake.copies:copy_files",
+    "load files copied": "playhead.lake.files:LocalFiles.copy",
     "load appended": f"{_INGEST}._append",
     "load cleaned": "playhead.batch.landing:Landing.publish_clean",
     "dimension replaced": "playhead.batch.ingest:replace_dimension",
@@ -67,7 +67,7 @@ REPLAY = {"recording made": "playhead.batch.recording:Recorder.from_files"}
 MAINTENANCE = {
     "lake expired": "playhead.lake.lake:Lake.expire",
     "lake swept": "playhead.lake.lake:Lake.sweep",
-    "lake file removed": "playhead.lake.maintenance:remove",
+    "lake file removed": "playhead.lake.files:remove",
 }
 
 POINTS: Mapping[str, Mapping[str, str]] = {
