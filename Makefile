@@ -4,8 +4,8 @@ WORKSPACE ?= ./workspace
 DATA ?=
 KEEP ?=
 PYTHON ?=
-# Five on two cores, as many tests wait for processes more than they compute.
-PYTEST_ARGS ?= -n 5 --dist worksteal
+# Three on two cores, as many tests wait for processes more than they compute.
+PYTEST_ARGS ?= -n 3 --dist worksteal
 # Two: each process starts servers of its own.
 CLUSTER_ARGS ?= -n 2 --dist loadfile
 BENCH_ARGS ?=
@@ -31,7 +31,7 @@ demo: $(STAMP) ## Show the platform on generated data, or on DATA=dir; KEEP=1 go
 	@$(BIN)/playhead -w "$(WORKSPACE)" demo $(if $(DATA),--data "$(DATA)") \
 	  $(if $(KEEP),$(if $(filter 0,$(KEEP)),--no-keep,--keep))
 
-test: $(STAMP) ## Run the tests (PYTEST_ARGS="-n 5")
+test: $(STAMP) ## Run the tests (PYTEST_ARGS="-n 3")
 	@$(BIN)/python -m pytest -m "not slow and not cluster" $(PYTEST_ARGS)
 
 test-slow: $(STAMP) ## Run the tests that take minutes

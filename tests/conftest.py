@@ -27,6 +27,8 @@ settings.register_profile(
 )
 settings.register_profile("ci", settings.get_profile("default"), derandomize=True, database=None)
 settings.register_profile("thorough", settings.get_profile("default"), max_examples=1_000)
+# Tests start hundreds of processes: each would compile all modules anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # The dashboards' libraries take a second to import: tests that look at them say where.
 os.environ["PLAYHEAD_DASHBOARD_ADDRESS"] = ""
 
