@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from lake_homes import credential
 from playhead.cluster.postgres import Postgres
 from playhead.cluster.store import ObjectStore
 from playhead.errors import ServerError
@@ -28,6 +29,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ObjectStore]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in server.environment.items():
             patch.setenv(name, value)
+        for name, value in credential(server).items():
+            variable = name.replace("-", "_").upper()
+            patch.setenv(f"PYICEBERG_CATALOG__PLAYHEAD__{variable}", value)
         yield server
     server.stop()
 

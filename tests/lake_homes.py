@@ -1,10 +1,12 @@
-"""Where the lakes of tests are: a folder, or an object store with a catalog in PostgreSQL."""
+"""Where the lakes of tests are: a folder, or an object store with one of two shared catalogs."""
 
 import uuid
 from abc import ABC, abstractmethod
 from pathlib import Path
 
 from pyarrow import fs
+from pyiceberg.catalog import Catalog
+from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.table import Table
 
@@ -18,6 +20,12 @@ class Home(ABC):
 
     root: str
     """Below it lie the tables."""
+
+    properties_make_snapshots = False
+    """Whether the catalog compares properties by snapshots alone."""
+
+    reads_metadata_files = True
+    """Whether a table cannot be read without its metadata file."""
 
     @abstractmethod
     def open(self) -> Lake:
@@ -68,26 +76,26 @@ class FolderHome(Home):
         Path(location).unlink()
 
 
-class SharedHome(Home):
+class StoreHome(Home):
     """Each opens with a folder of copies of its own, as on another machine."""
 
-    def __init__(self, folder: Path, database: Postgres, store: ObjectStore) -> None:
-        self.folder, self._database, self._store = folder, database, store
-        name = f"t{uuid.uuid4().hex}"
-        self.root = f"{store.make_bucket('lakes')}/{name}"
-        self.shared = SharedLake(self.root, database.make_database(name), store.endpoint)
+    def __init__(self, folder: Path, store: ObjectStore, root: str, catalog: str) -> None:
+        self.folder, self.root, self._store = folder, root, store
+        self.shared = SharedLake(root, catalog, store.endpoint)
         self._fs = store.client()
         self._opened = 0
+
+    @abstractmethod
+    def _catalog(self, **properties: str) -> Catalog:
+        """PyIceberg's own catalog, with these properties besides its address."""
 
     def open(self) -> Lake:
         self._opened += 1
         return Lake(self.folder / str(self._opened), self.shared)
 
     def iceberg(self, name: str) -> Table:
-        catalog = SqlCatalog(
-            "playhead",
+        catalog = self._catalog(
             **{
-                "uri": self.shared.catalog.replace("postgresql", "postgresql+psycopg", 1),
                 "warehouse": self.root,
                 "s3.endpoint": self._store.endpoint,
                 "s3.access-key-id": self._store.key,
@@ -111,3 +119,42 @@ class SharedHome(Home):
 
     def remove(self, location: str) -> None:
         self._fs.delete_file(location.removeprefix("s3://"))
+
+
+class SharedHome(StoreHome):
+    """With a catalog in PostgreSQL."""
+
+    def __init__(self, folder: Path, database: Postgres, store: ObjectStore) -> None:
+        name = f"t{uuid.uuid4().hex}"
+        root = f"{store.make_bucket('lakes')}/{name}"
+        super().__init__(folder, store, root, database.make_database(name))
+
+    def _catalog(self, **properties: str) -> Catalog:
+        uri = self.shared.catalog.replace("postgresql", "postgresql+psycopg", 1)
+        return SqlCatalog("playhead", uri=uri, **properties)
+
+
+class RestHome(StoreHome):
+    """With a catalog that is a service: the object store's own."""
+
+    properties_make_snapshots = True
+    reads_metadata_files = False
+
+    def __init__(self, folder: Path, store: ObjectStore) -> None:
+        # Of one bucket, as each takes volumes of its own: what the last home left goes first.
+        super().__init__(folder, store, store.make_table_bucket("tables"), store.catalog)
+        with self.open() as left:
+            for name in left.tables():
+                left.drop(name)
+
+    def _catalog(self, **properties: str) -> Catalog:
+        known = {**credential(self._store), **properties}
+        return RestCatalog("playhead", uri=self.shared.catalog, **known)
+
+
+def credential(store: ObjectStore) -> dict[str, str]:
+    """What a store's own catalog wants to know of who asks, by PyIceberg's names."""
+    return {
+        "credential": f"{store.key}:{store.secret}",
+        "oauth2-server-uri": f"{store.catalog}/v1/oauth/tokens",
+    }

@@ -25,6 +25,7 @@ PlayheadError
 │   ├── LogAwayError        the log's servers do not answer (retryable)
 │   └── CorruptBlockError   a stored block fails its checksum
 ├── LakeError               an Iceberg table refused an operation
+│   ├── LakeAwayError       the object store or the catalog's database does not answer (retryable)
 │   └── LakeConflictError   another writer committed first (retryable)
 ├── LoadError               a file cannot be loaded
 ├── ServerError             a server on this machine cannot be started, or needs what is missing
@@ -183,6 +184,12 @@ class CorruptBlockError(EventLogError):
 
 class LakeError(PlayheadError):
     """An Iceberg table refused an operation."""
+
+
+class LakeAwayError(LakeError):
+    """The object store or the catalog's database does not answer; nothing is known to be lost."""
+
+    retryable = True
 
 
 class LakeConflictError(LakeError):

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from lake_homes import FolderHome, Home, SharedHome
+from lake_homes import FolderHome, Home, RestHome, SharedHome
 from playhead.clock import Clock, ManualClock
 from playhead.cluster.broker import Broker
 from playhead.cluster.postgres import Postgres
+from playhead.cluster.store import ObjectStore
 from playhead.eventlog import EventLog, SqliteEventLog
 from playhead.testing.eventlog import MemoryEventLog
 
@@ -75,10 +76,16 @@ def log(
         yield opened
 
 
-@pytest.fixture(params=["folder", pytest.param("shared", marks=pytest.mark.cluster)])
+_SHARED = [pytest.param(name, marks=pytest.mark.cluster) for name in ("shared", "rest")]
+
+
+@pytest.fixture(params=["folder", *_SHARED])
 def home(request: pytest.FixtureRequest, tmp_path: Path) -> Home:
     """A place for one lake."""
     if request.param == "folder":
         return FolderHome(tmp_path / "lake")
+    store: ObjectStore = request.getfixturevalue("store")
+    if request.param == "rest":
+        return RestHome(tmp_path, store)
     database: Postgres = request.getfixturevalue("database")
-    return SharedHome(tmp_path, database, request.getfixturevalue("store"))
+    return SharedHome(tmp_path, database, store)

@@ -251,11 +251,13 @@ def test_properties_come_with_the_rows(
     assert current.summary["total-records"] == "30"
 
 
-def test_set_properties_keeps_the_others(lake: Lake) -> None:
+def test_set_properties_keeps_the_others(home: Home, lake: Lake) -> None:
     lake.set_properties("raw.playback", {"a": "1", "b": "2"})
     lake.set_properties("raw.playback", {"b": "3"})
     assert lake.properties("raw.playback") == {"a": "1", "b": "3"}
-    assert lake.snapshot("raw.playback").id is None
+    found = lake.snapshot("raw.playback")
+    assert (found.id is not None) == home.properties_make_snapshots
+    assert found.files == ()
 
 
 @pytest.mark.parametrize("key", ["operation", "write.format.default", "total-records"])
@@ -663,6 +665,8 @@ def test_a_data_file_with_other_bytes_is_named(
 def test_damaged_metadata_is_named(
     home: Home, lake: Lake, con: duckdb.DuckDBPyConnection, pattern: str, damage: bytes
 ) -> None:
+    if pattern == "*.metadata.json" and not home.reads_metadata_files:
+        pytest.skip("the service that is the catalog keeps a copy of its own")
     lake.append("raw.playback", con, EVENTS)
     victims = [path for path in home.files() if fnmatch(path, f"*/{pattern}")]
     for victim in victims:
@@ -676,6 +680,8 @@ def test_damaged_metadata_is_named(
 def test_missing_metadata_is_named(
     home: Home, lake: Lake, con: duckdb.DuckDBPyConnection, pattern: str
 ) -> None:
+    if pattern == "*.metadata.json" and not home.reads_metadata_files:
+        pytest.skip("the service that is the catalog keeps a copy of its own")
     lake.append("raw.playback", con, EVENTS)
     victims = [path for path in home.files() if fnmatch(path, f"*/{pattern}")]
     for victim in victims:

@@ -1,4 +1,4 @@
-"""Spark and DuckDB on the same tables: an object store, and the catalog in PostgreSQL."""
+"""Spark and DuckDB on the same tables of an object store, by each kind of shared catalog."""
 
 import json
 import os
@@ -10,7 +10,7 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
-from lake_homes import SharedHome
+from lake_homes import RestHome, SharedHome, StoreHome, credential
 from layers import load, load_dimensions, ordered, views, watches, workspace
 from playhead.cluster import jars
 from playhead.cluster.postgres import Postgres
@@ -32,7 +32,7 @@ from playhead.engines.spark.conf import ObjectStore, Setting, iceberg, session_s
 
 told = json.loads(sys.argv[1])
 store = ObjectStore(told["endpoint"], "us-east-1", told["key"], told["secret"])
-options = iceberg(told["warehouse"], told["catalog"], store, jars("spark"))
+options = iceberg(told["warehouse"], told["catalog"], store, jars("spark"), rest=told["rest"])
 small = Setting("spark.sql.shuffle.partitions", "4", "a test")
 spark = SparkSettings(master="local[2]", memory="1GB")
 session = spark_session(session_settings(spark, [*options, small]))
@@ -54,15 +54,25 @@ print(json.dumps([[row.id, str(row.at), str(row.cost)] for row in rows]), flush=
 """
 
 
+@pytest.fixture(params=["database", "rest"])
+def home(
+    request: pytest.FixtureRequest, tmp_path: Path, database: Postgres, store: ObjectStore
+) -> StoreHome:
+    """A new lake, with either catalog."""
+    if request.param == "rest":
+        return RestHome(tmp_path / "machines", store)
+    return SharedHome(tmp_path / "machines", database, store)
+
+
 @pytest.mark.timeout(600)
 def test_spark_reads_and_writes_what_playhead_does(
     tmp_path: Path,
+    home: StoreHome,
     database: Postgres,
     store: ObjectStore,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     jars("spark")
-    home = SharedHome(tmp_path / "machines", database, store)
     monkeypatch.setenv("PLAYHEAD_LAKE_WAREHOUSE", home.shared.warehouse)
     monkeypatch.setenv("PLAYHEAD_LAKE_CATALOG", home.shared.catalog)
     monkeypatch.setenv("PLAYHEAD_LAKE_ENDPOINT", home.shared.endpoint)
@@ -72,6 +82,7 @@ def test_spark_reads_and_writes_what_playhead_does(
         "endpoint": store.endpoint,
         "key": store.key,
         "secret": store.secret,
+        "rest": credential(store) if isinstance(home, RestHome) else {},
         "folder": str(tmp_path),
         "views": VIEWS,
     }

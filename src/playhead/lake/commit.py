@@ -4,6 +4,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from posixpath import basename
 from typing import TypeVar
 
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
@@ -16,6 +17,7 @@ from playhead import disk
 from playhead.errors import LakeConflictError, LakeError
 from playhead.lake.catalog import Catalog
 from playhead.lake.partition import to_value
+from playhead.lake.reaching import unusable
 from playhead.lake.schema import Partition
 from playhead.lake.snapshot import LakeFile
 from playhead.lake.storage import TrackedIO
@@ -100,9 +102,9 @@ def retry(
             _discard(table)
             logger.debug("%s: attempt %d: %s", name, number + 1, error)
         except BaseException as error:
-            # After a crash, SQLite may find a commit whose sync failed, and take it for good: its
-            # files stay until the sweep finds that nothing refers to them.
-            undecided = disk.is_undecided(error)
+            # Files of a commit that may yet count stay until the sweep finds that nothing refers
+            # to them.
+            undecided = catalog.is_undecided(error)
             if table is None or not (undecided or _landed(catalog, name, table)):
                 _discard(table)
                 undo()
@@ -124,7 +126,8 @@ def _discard(table: Table | None) -> None:
 def _landed(catalog: Catalog, name: str, table: Table) -> bool:
     """Whether the commit took place although it ended in an error (such as Ctrl-C)."""
     created = table.io.created if isinstance(table.io, TrackedIO) else []
-    written = {path for path in created if path.endswith(".metadata.json")}
+    # A catalog that is a service writes metadata files itself: of its commits, lists are known.
+    written = {path for path in created if _is_sign(basename(path))}
     if not written:
         return False
     try:
@@ -133,7 +136,13 @@ def _landed(catalog: Catalog, name: str, table: Table) -> bool:
         logger.warning("%s: cannot tell whether a commit landed; sweep() will clean up", name)
         return True
     log = {entry.metadata_file for entry in current.metadata.metadata_log}
-    return not written.isdisjoint({current.metadata_location, *log})
+    lists = {snapshot.manifest_list for snapshot in current.metadata.snapshots}
+    return not written.isdisjoint({current.metadata_location, *log, *lists})
+
+
+def _is_sign(name: str) -> bool:
+    """Whether a file is referred to only if a commit landed, and once one did."""
+    return name.endswith(".metadata.json") or name.startswith("snap-")
 
 
 def commit_files(
@@ -155,9 +164,10 @@ def commit_files(
     try:
         return _commit_files(table, partition, added, removed, properties)
     except OSError as error:
-        raise LakeError(
+        raise unusable(
             f"{'.'.join(table.name())}: cannot write metadata: {error}",
-            hint=disk.advice(error) or "Nothing was kept.",
+            error,
+            disk.advice(error) or "Nothing was kept.",
         ) from error
 
 

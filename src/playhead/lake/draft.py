@@ -1,7 +1,7 @@
 """Rows on their way into a table: written query by query, seen by nobody until published."""
 
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
@@ -12,9 +12,10 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from playhead import disk
-from playhead.errors import LakeError
 from playhead.lake import parquet
+from playhead.lake.elsewhere import RowWriter
 from playhead.lake.files import Files, moved
+from playhead.lake.reaching import unusable
 from playhead.lake.schema import arrow_schema
 from playhead.lake.storage import local_path
 
@@ -81,6 +82,20 @@ class Draft:
             entries = parquet.write(self.layout, con, query, self._place.scratch(folder), also)
             self.files += self._place.keep(folder, entries)
 
+    def add_elsewhere(self, run: Callable[[RowWriter], Iterable[bytes]]) -> None:
+        """Add rows that other processes write, which may be on other machines.
+
+        Args:
+            run: gets the writer to be sent there; gives what its calls gave, of each part of the
+                rows once. Files of calls that count for nothing are deleted by the sweep.
+
+        Raises:
+            LakeError: a call gave no entries of its files; what was written is deleted.
+        """
+        with self._new_folder() as folder:
+            writer = RowWriter(self.layout, folder, self._place.opener())
+            self.files += [entry for told in run(writer) for entry in writer.entries(told)]
+
     def resembles(self, other: "Draft") -> bool:
         """Whether files of the other draft's table could be files of this one's."""
         ours, theirs = self.layout, other.layout
@@ -111,9 +126,10 @@ class Draft:
         except BaseException as error:
             self._place.remove_folder(folder)
             if isinstance(error, OSError):
-                raise LakeError(
+                raise unusable(
                     f"{self.layout.name}: cannot write to {folder}: {error}",
-                    hint=disk.advice(error),
+                    error,
+                    disk.advice(error),
                 ) from error
             raise
         self._folders.append(folder)

@@ -11,6 +11,7 @@ from pyiceberg.transforms import IdentityTransform
 from playhead import disk
 from playhead.errors import LakeError
 from playhead.lake.catalog import Catalog
+from playhead.lake.reaching import unusable
 from playhead.lake.schema import (
     Partition,
     checked_name,
@@ -68,8 +69,8 @@ def create_table(
         catalog.files.remove_folder(location)
         raise
     except OSError as error:
-        raise LakeError(
-            f"{name}: cannot write metadata to {location}: {error}", hint=disk.advice(error)
+        raise unusable(
+            f"{name}: cannot write metadata to {location}: {error}", error, disk.advice(error)
         ) from error
 
 

@@ -16,9 +16,9 @@ from sqlalchemy.schema import CreateTable
 
 from playhead import disk, mirror
 from playhead.errors import LakeConflictError, LakeError, WorkspaceError
-from playhead.lake.catalog import Catalog
 from playhead.lake.checksums import Checksum, Checksums, file_crc32
 from playhead.lake.files import LocalFiles
+from playhead.lake.sqlcatalog import DatabaseCatalog
 from playhead.lake.storage import LocalIO, local_path
 
 __all__ = ["FileCatalog"]
@@ -29,7 +29,7 @@ _SET_CHECKSUM = "INSERT OR REPLACE INTO checksums VALUES (?, ?, ?)"
 BUSY_TIMEOUT_S = 30
 
 
-class FileCatalog(Catalog):
+class FileCatalog(DatabaseCatalog):
     """The catalog of a lake in one folder.
 
     It keeps a copy of each row, and the checksum of each metadata file, so that damage is found.

@@ -4,9 +4,10 @@ import os
 import shutil
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from playhead.lake.storage import (
     sync_all,
 )
 
-__all__ = ["Files", "LocalFiles", "Stored", "moved"]
+__all__ = ["Files", "LocalFiles", "Opener", "Stored", "moved"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,14 @@ class Files(ABC):
     @abstractmethod
     def properties(self) -> dict[str, str]:
         """How PyIceberg reaches the files: of its catalog."""
+
+    @abstractmethod
+    def opener(self) -> "Opener":
+        """What opens the same files in another process, maybe of another machine.
+
+        It can be pickled, and then holds the store's keys that this process has from its
+        environment: it is nothing to be kept.
+        """
 
     @abstractmethod
     def scratch(self, location: str) -> Path:
@@ -119,6 +128,10 @@ class Files(ABC):
         return location.startswith(f"{self.root}/")
 
 
+Opener = Callable[[Path], Files]
+"""Gives files, from a folder of its machine for copies of them."""
+
+
 def moved(entry: DataFile, path: str, spec_id: int, sort_order_id: int | None) -> DataFile:
     """The entry of a data file that is at another place, and maybe in another table."""
     known: dict[str, Any] = {name: getattr(entry, name) for name in _KEPT}
@@ -154,6 +167,9 @@ class LocalFiles(Files):
             PY_IO_IMPL: f"{LocalIO.__module__}.{LocalIO.__name__}",
             CATALOG: str(self._catalog),
         }
+
+    def opener(self) -> Opener:
+        return partial(_same, Path(self.root), self._catalog)
 
     def scratch(self, location: str) -> Path:
         return Path(location)
@@ -196,6 +212,10 @@ class LocalFiles(Files):
         for folder, _, names in os.walk(self.root, topdown=False):
             paths = (f"{folder}/{name}" for name in names)
             yield _stored(folder), [_stored(path) for path in paths]
+
+
+def _same(folder: Path, catalog: Path, _copies: Path) -> LocalFiles:
+    return LocalFiles(folder, catalog)
 
 
 def _stored(path: str) -> Stored:

@@ -43,7 +43,8 @@ class SharedLake:
 
     Attributes:
         warehouse: where their files are, such as "s3://bucket/lake".
-        catalog: the database that names them, such as "postgresql://user@host/database".
+        catalog: who names them: a database, such as "postgresql://user@host/database", or a
+            service that speaks Iceberg's REST protocol, such as "https://host/api/catalog".
         endpoint: of a store other than Amazon's or Google's own; may be empty.
         cache_bytes: what this machine may keep of the files.
     """
@@ -243,6 +244,7 @@ class Lake:
         draft: Draft,
         *,
         partitions: Sequence[date] | None = (),
+        upto: Mapping[str, int] | None = None,
         properties: Mapping[str, str] | None = None,
         guard: Guard | None = None,
     ) -> Written:
@@ -251,6 +253,8 @@ class Lake:
         Args:
             partitions: those that the draft replaces, as for `overwrite`: none by default,
                 and with None the whole table.
+            upto: the draft replaces instead the files all of whose rows have at most this value
+                in a column of `snapshot.BOUNDED`, by its name.
             properties, guard: as for `append`, but the guard is asked at the commit alone.
 
         Raises:
@@ -259,6 +263,8 @@ class Lake:
         """
         given = checked_properties(name, properties)
         replaced = self._nothing_replaced if partitions == () else self._replaced(name, partitions)
+        if upto is not None:
+            replaced = self._replaced_upto(name, upto)
         return self._commit(name, draft, replaced, given, guard)
 
     @staticmethod
@@ -275,6 +281,17 @@ class Lake:
                 return list(files)
             _check_named(name, _partition(name, table), named, added)
             return [file for file in files if file.partition in named]
+
+        return replaced
+
+    def _replaced_upto(self, name: str, bounds: Mapping[str, int]) -> Replaced:
+        """What names the files that hold nothing beyond some values."""
+
+        def replaced(table: Table, _added: Sequence[DataFile]) -> list[LakeFile]:
+            known = columns(name, table.schema())
+            ids = {column.id: bounds[column.name] for column in known if column.name in bounds}
+            files = self._manifests.files(name, table, _partition(name, table))
+            return [file for file in files if not file.may_exceed(ids)]
 
         return replaced
 
@@ -316,10 +333,16 @@ class Lake:
         return own_properties(self._catalog.load(name))
 
     def set_properties(self, name: str, properties: Mapping[str, str]) -> None:
-        """Set some properties and leave the others; makes no snapshot."""
+        """Set some properties and leave the others.
+
+        Makes no snapshot, but where the catalog is a service, which compares nothing else.
+        """
         given = checked_properties(name, properties)
 
         def attempt(table: Table) -> None:
+            if not self._catalog.compares_properties:
+                commit_files(table, None, (), (), given)
+                return
             with table.transaction() as transaction:
                 transaction.set_properties(given)
 
@@ -403,11 +426,16 @@ def _catalog(root: Path, shared: SharedLake | None) -> Catalog:
         return FileCatalog(root)
     # They take a second to import, and most workspaces need neither.
     from playhead.lake.objects import ObjectFiles
-    from playhead.lake.sharedcatalog import SharedCatalog
 
     files = ObjectFiles(
         shared.warehouse, root / "files", shared.cache_bytes, endpoint=shared.endpoint
     )
+    if shared.catalog.startswith(("http://", "https://")):
+        from playhead.lake.restcatalog import RestCatalog
+
+        return RestCatalog(files, shared.catalog)
+    from playhead.lake.sharedcatalog import SharedCatalog
+
     return SharedCatalog(files, shared.catalog)
 
 

@@ -90,7 +90,7 @@ def _reach(
     for snapshot in snapshots:
         found.add(local_path(snapshot.manifest_list))
         try:
-            for manifest in reader.manifests(name, snapshot, table.io):
+            for manifest in reader.listed(name, snapshot, table.io):
                 path = local_path(manifest.manifest_path)
                 if path in found:
                     continue

@@ -12,6 +12,7 @@ from pyiceberg.table.snapshots import Snapshot as IcebergSnapshot
 
 from playhead.errors import LakeError
 from playhead.lake.partition import to_date
+from playhead.lake.reaching import unusable
 from playhead.lake.schema import Partition
 from playhead.lake.snapshot import BOUNDED, LakeFile
 from playhead.lake.storage import local_path
@@ -52,7 +53,7 @@ class ManifestReader:
         if snapshot is None:
             return ()
         found: list[LakeFile] = []
-        for manifest in self._listed(name, snapshot, table.io):
+        for manifest in self.listed(name, snapshot, table.io):
             if manifest.content != ManifestContent.DATA:
                 raise LakeError(
                     f"{name}: snapshot {snapshot.snapshot_id} has row-level deletes, "
@@ -62,7 +63,7 @@ class ManifestReader:
             found += self.read(name, manifest, table, partition).files
         return tuple(found)
 
-    def _listed(self, name: str, snapshot: IcebergSnapshot, files: FileIO) -> list[ManifestFile]:
+    def listed(self, name: str, snapshot: IcebergSnapshot, files: FileIO) -> list[ManifestFile]:
         """The manifests of a snapshot, which never change; those asked for last are kept."""
         path = snapshot.manifest_list
         with self._lock:
@@ -85,7 +86,7 @@ class ManifestReader:
         try:
             return snapshot.manifests(files)
         except LakeError as error:
-            raise LakeError(f"{name}: {error.message}", hint=error.hint) from error
+            raise type(error)(f"{name}: {error.message}", hint=error.hint) from error
         except Exception as error:
             raise _unreadable(name, "manifest list", snapshot.manifest_list, error) from error
 
@@ -105,7 +106,7 @@ class ManifestReader:
         try:
             read = _read(manifest, table, partition)
         except LakeError as error:
-            raise LakeError(f"{name}: {error.message}", hint=error.hint) from error
+            raise type(error)(f"{name}: {error.message}", hint=error.hint) from error
         except Exception as error:
             raise _unreadable(name, "manifest", path, error) from error
         self._keep(path, read)
@@ -121,9 +122,10 @@ class ManifestReader:
 
 
 def _unreadable(name: str, what: str, path: str, error: Exception) -> LakeError:
-    return LakeError(
+    return unusable(
         f"{name}: the {what} {local_path(path)} cannot be read: {type(error).__name__}: {error}",
-        hint="Was it deleted or damaged, or the workspace moved? Restore it from a backup.",
+        error,
+        "Was it deleted or damaged, or the workspace moved? Restore it from a backup.",
     )
 
 

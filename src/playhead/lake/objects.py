@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from posixpath import basename, dirname
 from threading import Lock
@@ -28,10 +28,11 @@ from pyiceberg.manifest import DataFile
 
 from playhead.errors import LakeError, SettingError
 from playhead.lake.checksums import VERIFIED, Checksum
-from playhead.lake.files import Files, Stored, moved
+from playhead.lake.files import Files, Opener, Stored, moved
+from playhead.lake.reaching import is_store_away, unusable
 from playhead.lake.storage import TrackedIO, remove_folder
 
-__all__ = ["ObjectFiles", "ObjectIO"]
+__all__ = ["ObjectFiles", "ObjectIO", "s3_keys"]
 
 logger = logging.getLogger(__name__)
 
@@ -79,12 +80,22 @@ class ObjectFiles(Files):
         cache: a folder of this machine; made if it is not there.
         cache_bytes: what may be kept there.
         endpoint: of a store other than Amazon's, such as "http://127.0.0.1:8333".
+        keys: PyIceberg's properties with keys and region, of a process that has been given
+            another one's (`opener`).
 
     Raises:
         SettingError: it is no address of a store that is known.
     """
 
-    def __init__(self, address: str, cache: Path, cache_bytes: int, *, endpoint: str = "") -> None:
+    def __init__(
+        self,
+        address: str,
+        cache: Path,
+        cache_bytes: int,
+        *,
+        endpoint: str = "",
+        keys: Mapping[str, str] | None = None,
+    ) -> None:
         scheme, _, path = address.partition("://")
         if scheme not in SCHEMES or not path.strip("/"):
             raise SettingError(
@@ -93,7 +104,7 @@ class ObjectFiles(Files):
             )
         self.root, self.readable = address.rstrip("/"), cache
         self._cache_bytes = cache_bytes
-        self._endpoint, self._scheme = endpoint, scheme
+        self._endpoint, self._scheme, self._keys = endpoint, scheme, dict(keys or {})
         cache.mkdir(parents=True, exist_ok=True)
         self._io = ObjectIO(self.properties)
         self._lock = Lock()
@@ -102,7 +113,7 @@ class ObjectFiles(Files):
     @property
     def properties(self) -> dict[str, str]:
         told = {PY_IO_IMPL: f"{ObjectIO.__module__}.{ObjectIO.__name__}"}
-        if self._scheme == "s3":
+        if self._is_s3:
             # Without a region, Arrow would ask Amazon for the bucket's.
             region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
             told["s3.region"] = region or _REGION
@@ -110,7 +121,15 @@ class ObjectFiles(Files):
                 told["s3.endpoint"] = self._endpoint
         elif self._endpoint:
             told["gcs.service.host"] = self._endpoint
-        return told
+        return {**told, **self._keys}
+
+    def opener(self) -> Opener:
+        keys = {**s3_keys(), "s3.region": self.properties["s3.region"]} if self._is_s3 else {}
+        return partial(_opened, self.root, self._cache_bytes, self._endpoint, keys)
+
+    @property
+    def _is_s3(self) -> bool:
+        return self._scheme == "s3"
 
     # -- writing ---------------------------------------------------------------------------
 
@@ -175,6 +194,8 @@ class ObjectFiles(Files):
             new.replace(path)
             VERIFIED.remember(str(path))
         except (OSError, pa.ArrowException) as error:
+            if is_store_away(error):
+                raise unusable(f"{location} cannot be read: {error}", error) from error
             return f"cannot be read: {error}"
         finally:
             new.unlink(missing_ok=True)
@@ -196,6 +217,8 @@ class ObjectFiles(Files):
             with store.open_input_stream(path) as stream:
                 return _differs(_copied(stream, None), wanted)
         except OSError as error:
+            if is_store_away(error):
+                raise unusable(f"{location} cannot be read: {error}", error) from error
             return f"cannot be read: {error}"
 
     def exists(self, location: str) -> bool:
@@ -278,6 +301,22 @@ class ObjectFiles(Files):
             with suppress(FileNotFoundError):
                 Path(path).unlink()
             over -= size
+
+
+def s3_keys() -> dict[str, str]:
+    """The keys of this process's environment, by PyIceberg's names; empty: it has others."""
+    names = {
+        "s3.access-key-id": "AWS_ACCESS_KEY_ID",
+        "s3.secret-access-key": "AWS_SECRET_ACCESS_KEY",
+        "s3.session-token": "AWS_SESSION_TOKEN",
+    }
+    return {key: os.environ[name] for key, name in names.items() if os.environ.get(name)}
+
+
+def _opened(
+    address: str, cache_bytes: int, endpoint: str, keys: Mapping[str, str], copies: Path
+) -> ObjectFiles:
+    return ObjectFiles(address, copies, cache_bytes, endpoint=endpoint, keys=keys)
 
 
 def _sizes(folder: Path) -> Iterator[tuple[float, int, str]]:

@@ -13,7 +13,7 @@ import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -117,9 +117,41 @@ def write(
         LakeError: the query fails, has a column that the table lacks, or a NULL where the
             table needs a value; or the disk is full. Files may be left in `folder`.
     """
+    with _explained(layout, folder):
+        streams = [_given(layout, batches) for batches in also]
+        with ExitStack() as stack:
+            if query is not None:
+                select = _select(layout, con, query)
+                reader = con.execute(select).to_arrow_reader(BATCH_ROWS)
+                stack.callback(reader.close)
+                streams.append(_selected(layout, reader))
+            return _write(layout, streams, folder)
+
+
+def write_batches(
+    layout: Layout, batches: Iterable[pa.RecordBatch], folder: Path, tag: str
+) -> list[DataFile]:
+    """Write one stream of batches into new files of `folder`, as `write` does.
+
+    Args:
+        batches: with the names of the table's columns, in any order of columns and in types that
+            can be cast to the table's; their rows are in the table's order.
+        tag: a part of every file's name, where several writers share a folder.
+
+    Raises:
+        LakeError: a value or a row does not fit the table; or the disk is full.
+    """
+    schema = arrow_schema(layout.columns)
+    with _explained(layout, folder):
+        typed = (_typed(layout, batch.select(schema.names), schema) for batch in batches)
+        return _write(layout, [_given(layout, typed)], folder, tag)
+
+
+@contextmanager
+def _explained(layout: Layout, folder: Path) -> Iterator[None]:
+    """Turn what fails on the way into files into an error that names the table."""
     try:
-        select = None if query is None else _select(layout, con, query)
-        return _write(layout, con, select, folder, also)
+        yield
     except (duckdb.Error, pa.ArrowException, OSError) as error:
         # An error of DuckDB that meets a stream half-way arrives as an OSError without a number.
         if isinstance(error, OSError) and error.errno is not None:
@@ -152,26 +184,17 @@ def _select(layout: Layout, con: duckdb.DuckDBPyConnection, query: str) -> str:
 
 
 def _write(
-    layout: Layout,
-    con: duckdb.DuckDBPyConnection,
-    select: str | None,
-    folder: Path,
-    also: Sequence[Iterable[pa.RecordBatch]],
+    layout: Layout, streams: Sequence[Iterator[_Piece]], folder: Path, tag: str = ""
 ) -> list[DataFile]:
     files: list[DataFile] = []
     pending: deque[Future[DataFile]] = deque()
-    streams = [_given(layout, batches) for batches in also]
-    with ExitStack() as stack:
-        if select is not None:
-            reader = con.execute(select).to_arrow_reader(BATCH_ROWS)
-            stack.callback(reader.close)
-            streams.append(_selected(layout, reader))
-        pool = stack.enter_context(ThreadPoolExecutor(THREADS, thread_name_prefix="lake-write"))
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="lake-write") as pool:
         try:
             for number, chunk in enumerate(_chunks(streams)):
                 if not number:
                     make_folder(folder)
-                pending.append(pool.submit(_write_file, layout, folder, number, chunk))
+                name = f"{label(layout.partition, chunk.partition)}-{number:05d}{tag}"
+                pending.append(pool.submit(_write_file, layout, folder, name, chunk))
                 if len(pending) > THREADS:
                     files.append(pending.popleft().result())
             files.extend(future.result() for future in pending)
@@ -200,7 +223,8 @@ def _chunks(streams: Sequence[Iterator[_Piece]]) -> Iterator[_Chunk]:
 def _selected(layout: Layout, reader: pa.RecordBatchReader) -> Iterator[_Piece]:
     schema = arrow_schema(layout.columns)
     for partitions, batch in _checked(layout, reader):
-        yield from _pieces(partitions, _typed(layout, batch, schema))
+        rows = batch.select(range(batch.num_columns - 1))
+        yield from _pieces(partitions, _typed(layout, rows, schema))
 
 
 def _given(layout: Layout, batches: Iterable[pa.RecordBatch]) -> Iterator[_Piece]:
@@ -257,7 +281,7 @@ def _typed(layout: Layout, batch: pa.RecordBatch, schema: pa.Schema) -> pa.Recor
     """The table's columns of a batch, with their field ids; required ones hold no NULL."""
     arrays = [
         array if array.type == field.type else array.cast(field.type)
-        for array, field in zip(batch.columns[:-1], schema, strict=True)
+        for array, field in zip(batch.columns, schema, strict=True)
     ]
     for column, array in zip(layout.columns, arrays, strict=True):
         if column.required and array.null_count:
@@ -275,8 +299,7 @@ def _runs(values: "npt.NDArray[np.int64]") -> Iterator[tuple[int, int]]:
     return pairwise(cuts)
 
 
-def _write_file(layout: Layout, folder: Path, number: int, chunk: _Chunk) -> DataFile:
-    stem = label(layout.partition, chunk.partition)
+def _write_file(layout: Layout, folder: Path, name: str, chunk: _Chunk) -> DataFile:
     sink = pa.BufferOutputStream()
     collected: list[Any] = []
     large = chunk.bytes > LARGE_BYTES
@@ -293,7 +316,7 @@ def _write_file(layout: Layout, folder: Path, number: int, chunk: _Chunk) -> Dat
         metadata_collector=collected,
     )
     body = sink.getvalue()
-    path = folder / data_file_name(f"{stem}-{number:05d}", zlib.crc32(body))
+    path = folder / data_file_name(name, zlib.crc32(body))
     with path.open("xb", buffering=0) as file:
         _write_all(file, memoryview(body))
     return _entry(layout, path, chunk.partition, collected[0])

@@ -14,10 +14,10 @@ from sqlalchemy.exc import (
     ProgrammingError,
 )
 
-from playhead.errors import LakeConflictError, LakeError, SettingError
-from playhead.lake.catalog import Catalog
+from playhead.errors import LakeAwayError, LakeConflictError, LakeError, SettingError
 from playhead.lake.checksums import NoChecksums
 from playhead.lake.files import Files
+from playhead.lake.sqlcatalog import DatabaseCatalog
 
 __all__ = ["SharedCatalog", "server_of", "shared_address"]
 
@@ -27,7 +27,7 @@ _RETRIED = frozenset({"40001", "40P01", "55P03"})
 _PASSWORD = "Its password comes from PGPASSWORD or ~/.pgpass, never from a setting."  # noqa: S105
 
 
-class SharedCatalog(Catalog):
+class SharedCatalog(DatabaseCatalog):
     """The tables of PyIceberg's and Spark's SQL catalogs, in PostgreSQL.
 
     Spark's JdbcCatalog reads and writes the same rows, if it has the same name and
@@ -59,9 +59,11 @@ def _explained(url: sa.URL, error: DBAPIError | sqlite3.DatabaseError) -> LakeEr
     place = url.render_as_string(hide_password=True)
     if getattr(getattr(error, "orig", None), "sqlstate", None) in _RETRIED:
         return LakeConflictError(f"the catalog {place}: {told}", hint="Try again.")
-    away = isinstance(error, (OperationalError, InterfaceError))
-    hint = f"Is the database up, and reachable from here? {_PASSWORD}" if away else None
-    return LakeError(f"the catalog {place} cannot be used: {told}", hint=hint)
+    message = f"the catalog {place} cannot be used: {told}"
+    if isinstance(error, (OperationalError, InterfaceError)):
+        hint = f"Is the database up, and reachable from here? {_PASSWORD}"
+        return LakeAwayError(message, hint=hint)
+    return LakeError(message)
 
 
 def server_of(address: str) -> tuple[str, datetime]:

@@ -13,7 +13,7 @@ from playhead.lake.damage import parquet_damage
 from playhead.lake.files import Files
 from playhead.lake.schema import Column, arrow_schema, literal, quote
 
-BOUNDED = ("epoch", "load_id")
+BOUNDED = ("epoch", "load_id", "seq")
 """Columns whose greatest values files are told apart by: what came later than something."""
 
 
@@ -97,11 +97,19 @@ class Snapshot:
         """The days or months that have rows, in order."""
         return sorted({file.partition for file in self.files if file.partition is not None})
 
-    def beyond(self, *, epoch: int, load_id: int) -> "Snapshot":
-        """The same less the files all of whose rows are of that epoch and load, or earlier."""
-        bounds = dict(zip(BOUNDED, (epoch, load_id), strict=True))
+    def beyond(self, **bounds: int) -> "Snapshot":
+        """The same less the files all of whose rows have these values, or lower ones.
+
+        Args:
+            bounds: of columns that are `BOUNDED`, by name.
+        """
         ids = {c.id: bounds[c.name] for c in self.columns if c.name in bounds}
         return replace(self, files=tuple(file for file in self.files if file.may_exceed(ids)))
+
+    def most(self, file: LakeFile, column: str) -> int | None:
+        """The greatest value that a file has in a `BOUNDED` column; None if it is not known."""
+        (number,) = (c.id for c in self.columns if c.name == column)
+        return file.most.get(number)
 
     def scan(
         self,
