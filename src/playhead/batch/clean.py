@@ -250,7 +250,9 @@ class Cleaning:
         """
         if self._loaded is not None:
             return self._loaded.sql
-        rows = self._raw.scan()
+        # Of files elsewhere, those that hold covered rows alone are not even fetched.
+        raw = self._raw.beyond(epoch=self._covered.epoch, load_id=self._covered.load)
+        rows = raw.scan()
         loaded = f"load_id > {self._covered.load} AND load_id <= {self._target.load}"
         sealed = f"epoch > {self._covered.epoch} AND epoch <= {self._target.epoch}"
         return (

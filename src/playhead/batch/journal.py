@@ -85,6 +85,7 @@ class BatchRun:
         views: what was done for each view; empty if it did not come so far.
         pruned_blocks: blocks of speed state that were dropped, as batch states cover them.
         error: why it failed; else empty.
+        engine: what computed the states: "duckdb" or "spark".
     """
 
     id: int
@@ -102,6 +103,7 @@ class BatchRun:
     views: tuple[ViewRun, ...] = ()
     pruned_blocks: int = 0
     error: str = ""
+    engine: str = "duckdb"
 
     @property
     def recomputed(self) -> int:
@@ -240,16 +242,23 @@ class Noted:
 
 @contextmanager
 def noting(
-    path: Path, why: str, *, full: bool = False, clock: Clock | None = None
+    path: Path,
+    why: str,
+    *,
+    full: bool = False,
+    clock: Clock | None = None,
+    engine: str = "duckdb",
 ) -> Iterator[Noted]:
     """Note a run for the block, whose caller holds `batch_lock`; it fails as the block does.
 
     Args:
         path: the workspace's folder.
         why: why it was started, in words.
+        engine: what computes the states.
     """
     clock = clock or SystemClock()
-    noted = Noted(path, clock, BatchRun(0, RUNNING, why, full, os.getpid(), clock.now()))
+    first = BatchRun(0, RUNNING, why, full, os.getpid(), clock.now(), engine=engine)
+    noted = Noted(path, clock, first)
     try:
         yield noted
     except BaseException as error:

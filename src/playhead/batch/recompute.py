@@ -16,14 +16,12 @@ from datetime import date
 
 import duckdb
 
-from playhead.batch.buckets import (
-    bucket_of,
-    in_buckets,
-    stretches,
-)
+from playhead.batch.base import StateEngine
+from playhead.batch.buckets import bucket_of
 from playhead.batch.clean import rewritten_days
-from playhead.batch.states import StateMaker
-from playhead.batch.widening import Widening, alike
+from playhead.batch.reading import Reading
+from playhead.batch.states import DuckDBStates, state_schema
+from playhead.batch.widening import alike
 from playhead.errors import LakeConflictError
 from playhead.lake import Draft, Lake, Partition, Snapshot
 from playhead.lake.tables import clean_name, dimension_name
@@ -119,34 +117,6 @@ class _Inputs:
 
 
 @dataclass(frozen=True)
-class _Reading:
-    """Events of a topic that meet one of several conditions, no two of which an event meets.
-
-    Attributes:
-        after: the last epoch and load of which no event meets any; None: it does not matter.
-    """
-
-    topic: str
-    conditions: tuple[str, ...] = ("true",)
-    after: tuple[int, int] | None = None
-
-    @classmethod
-    def uncovered(cls, topic: str, was: StateCoverage) -> "_Reading":
-        """Cleaned events that a table of this coverage has not counted."""
-        new = (
-            f"load_id > {was.load}",
-            f"epoch > {was.epoch} AND NOT coalesce(load_id > {was.load}, false)",
-        )
-        return cls(topic, new, (was.epoch, was.load))
-
-    def of(self, events: Snapshot) -> Snapshot:
-        """The topic's cleaned table, less files that hold no such event."""
-        if self.after is None:
-            return events
-        return events.beyond(epoch=self.after[0], load_id=self.after[1])
-
-
-@dataclass(frozen=True)
 class _Task:
     """What is to be done for one state.
 
@@ -173,13 +143,13 @@ class _Task:
         return None if self.reason else self.buckets
 
     @property
-    def reads(self) -> "_Reading":
+    def reads(self) -> Reading:
         """The events to compute from."""
         if self.reason or self.was is None:
-            return _Reading(self.leaf.topic)
+            return Reading(self.leaf.topic)
         if self.buckets:
-            return _Reading(self.leaf.topic, (in_buckets(self.leaf, self.buckets),))
-        return _Reading.uncovered(self.leaf.topic, self.was)
+            return Reading.of_buckets(self.leaf, self.buckets)
+        return Reading.uncovered(self.leaf.topic, self.was.epoch, self.was.load)
 
 
 class Recomputer:
@@ -187,11 +157,18 @@ class Recomputer:
 
     Args:
         connection: a DuckDB session of its own; spills to disk when states outgrow memory.
+        engine: what computes states; None: this session.
     """
 
-    def __init__(self, lake: Lake, connection: duckdb.DuckDBPyConnection) -> None:
+    def __init__(
+        self,
+        lake: Lake,
+        connection: duckdb.DuckDBPyConnection,
+        engine: StateEngine | None = None,
+    ) -> None:
         self._lake = lake
         self._connection = connection
+        self._engine = engine or DuckDBStates(connection)
         self._counted: dict[tuple[str, int | None, tuple[str, ...]], dict[date, int]] = {}
 
     def run(
@@ -266,9 +243,8 @@ class Recomputer:
     def _create(self, table: str, leaf: Leaf, inputs: _Inputs) -> None:
         if self._lake.exists(table):
             return
-        nothing = f"(FROM {inputs.events[leaf.topic].scan(partitions=[])} LIMIT 0)"
-        with self._maker(Widening((leaf,)), inputs) as states:
-            schema = states.schema(leaf, nothing)
+        events = inputs.events[leaf.topic]
+        schema = state_schema(self._connection, leaf, events, inputs.dimensions)
         self._lake.create(table, schema, partition=Partition(BATCH_DAY, "month"), sort=(BATCH_DAY,))
 
     def _check_current(
@@ -299,21 +275,13 @@ class Recomputer:
 
     def _changed(self, events: Snapshot, was: StateCoverage) -> list[date]:
         """Days of cleaned events of epochs or loads that the state does not cover."""
-        return sorted(self._days(events, _Reading.uncovered(events.name, was)))
+        return sorted(self._days(events, Reading.uncovered(events.name, was.epoch, was.load)))
 
-    def _days(self, events: Snapshot, reading: _Reading) -> dict[date, int]:
-        """How many events to be read each day has, if any.
-
-        A query for each condition lets DuckDB pass over files whose statistics rule it out.
-        """
+    def _days(self, events: Snapshot, reading: Reading) -> dict[date, int]:
+        """How many events to be read each day has, if any; asked once."""
         key = (events.name, events.id, reading.conditions)
         if key not in self._counted:
-            scan = reading.of(events).scan(columns=["event_time", "epoch", "load_id"])
-            parts = " UNION ALL ".join(f"(FROM {scan} WHERE {c})" for c in reading.conditions)
-            rows = self._connection.execute(
-                f"SELECT CAST(event_time AS DATE) AS day, count(*) FROM ({parts}) GROUP BY day"
-            ).fetchall()
-            self._counted[key] = dict(rows)
+            self._counted[key] = self._engine.days(events, reading)
         return self._counted[key]
 
     def _is_scattered(self, table: str, buckets: Sequence[date]) -> bool:
@@ -337,31 +305,26 @@ class Recomputer:
         self, tasks: Sequence[_Task], inputs: _Inputs
     ) -> Iterator[tuple[_Task, tuple[int, int]]]:
         """Compute and commit every state; (days read, rows written) of each."""
-        groups: dict[_Reading, list[_Task]] = {}
+        groups: dict[Reading, list[_Task]] = {}
         for task in tasks:
             groups.setdefault(task.reads, []).append(task)
         for reading, group in groups.items():
             events = inputs.events[reading.topic]
             days = self._days(events, reading)
-            read = reading.of(events)
-            condition = " OR ".join(f"({one})" for one in reading.conditions)
             for widening in alike([task.leaf for task in group]):
                 together = [task for task in group if task.leaf in widening.leaves]
                 with ExitStack() as stack:
-                    states = stack.enter_context(self._maker(widening, inputs, sum(days.values())))
                     into = {
                         task.table: stack.enter_context(self._lake.draft(task.table))
                         for task in together
                     }
                     leaves = [(task.leaf, into[task.table]) for task in together]
-                    for stretch in stretches(days):
-                        states.add(stretch.scan(read, condition), stretch.rows(days), leaves)
+                    if days:
+                        self._engine.compute(
+                            events, reading, days, widening, inputs.dimensions, leaves
+                        )
                     for task in together:
                         yield task, (len(days), self._write(task, into[task.table]))
-
-    def _maker(self, widening: Widening, inputs: _Inputs, rows: int = 0) -> StateMaker:
-        scans = {k.dimension: inputs.dimensions[k.dimension].scan() for k in widening.lookups}
-        return StateMaker(self._connection, widening, scans, rows)
 
     def _write(self, task: _Task, draft: Draft) -> int:
         """Commit the states of one leaf, with its coverage; the rows written."""

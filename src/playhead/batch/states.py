@@ -2,20 +2,23 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from datetime import date
 from types import TracebackType
 from typing import Self
 
 import duckdb
 import pyarrow as pa
 
-from playhead.batch.buckets import bucket_sql
+from playhead.batch.base import StateEngine
+from playhead.batch.buckets import bucket_sql, stretches
 from playhead.batch.codes import DimensionCodes
 from playhead.batch.distinct import Combinations, mark
+from playhead.batch.reading import Reading
 from playhead.batch.widening import EVENT_DAY, Widening
-from playhead.lake import Draft
+from playhead.lake import Draft, Snapshot
 from playhead.views.leaf import Leaf, Part, union
 
-__all__ = ["StateMaker"]
+__all__ = ["DuckDBStates", "StateMaker", "state_schema"]
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +27,60 @@ MARKED_ROWS = 200_000
 
 _WIDE = "batch_events"
 _KEEP = f"CREATE OR REPLACE TEMP TABLE {_WIDE} AS FROM {{}}"
+
+
+class DuckDBStates(StateEngine):
+    """Computes in this process, a stretch of history at a time.
+
+    Args:
+        connection: a session of its own; spills to disk when states outgrow memory.
+    """
+
+    name = "duckdb"
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self._connection = connection
+
+    def days(self, events: Snapshot, reading: Reading) -> dict[date, int]:
+        # A query for each condition lets DuckDB pass over files whose statistics rule it out.
+        scan = reading.of(events).scan(columns=["event_time", "epoch", "load_id"])
+        parts = " UNION ALL ".join(f"(FROM {scan} WHERE {c})" for c in reading.conditions)
+        rows = self._connection.execute(
+            f"SELECT CAST(event_time AS DATE) AS day, count(*) FROM ({parts}) GROUP BY day"
+        ).fetchall()
+        return dict(rows)
+
+    def compute(
+        self,
+        events: Snapshot,
+        reading: Reading,
+        days: Mapping[date, int],
+        widening: Widening,
+        dimensions: Mapping[str, Snapshot],
+        leaves: Sequence[tuple[Leaf, Draft]],
+    ) -> None:
+        read, rows = reading.of(events), sum(days.values())
+        scans = {k.dimension: dimensions[k.dimension].scan() for k in widening.lookups}
+        with StateMaker(self._connection, widening, scans, rows) as states:
+            for stretch in stretches(days):
+                states.add(stretch.scan(read, reading.condition), stretch.rows(days), leaves)
+
+
+def state_schema(
+    connection: duckdb.DuckDBPyConnection,
+    leaf: Leaf,
+    events: Snapshot,
+    dimensions: Mapping[str, Snapshot],
+) -> pa.Schema:
+    """The columns of a leaf's states; all are optional.
+
+    Args:
+        connection: a DuckDB session of its own.
+    """
+    widening = Widening((leaf,))
+    scans = {k.dimension: dimensions[k.dimension].scan(partitions=[]) for k in widening.lookups}
+    with StateMaker(connection, widening, scans) as states:
+        return states.schema(leaf, f"(FROM {events.scan(partitions=[])} LIMIT 0)")
 
 
 class StateMaker:

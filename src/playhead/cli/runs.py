@@ -51,6 +51,7 @@ def _table(found: "list[BatchRun]") -> "Table":
     table.add_column("started (UTC)", no_wrap=True)
     table.add_column("seconds", justify="right")
     table.add_column("status")
+    table.add_column("engine")
     table.add_column("why")
     for name in ("epoch", "views", "state rows", "cleaned rows"):
         table.add_column(name, justify="right")
@@ -60,6 +61,7 @@ def _table(found: "list[BatchRun]") -> "Table":
             f"{run.started:%Y-%m-%d %H:%M:%S}",
             f"{run.seconds:,.1f}",
             told,
+            run.engine,
             Text(_why(run)),
             "-" if run.epoch is None else f"{run.epoch}",
             f"{run.recomputed}",

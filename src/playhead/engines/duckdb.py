@@ -120,25 +120,33 @@ class DuckDBEngine(Engine):
         self._connection = connection or connect()
 
     def partial(self, leaf: Leaf, events: pa.Table) -> pa.Table:
-        return self._run(leaf.partial(), {"events": events}, f"partial of {leaf.name}")
+        return self.run(leaf.partial(), {"events": events}, f"partial of {leaf.name}")
 
     def merge(self, leaf: Leaf, states: Sequence[pa.Table]) -> pa.Table:
         together = states[0] if len(states) == 1 else pa.concat_tables(states)
-        return self._run(leaf.merge(), {"states": together}, f"merge of {leaf.name}")
+        return self.run(leaf.merge(), {"states": together}, f"merge of {leaf.name}")
 
     def final(
         self, view: View, states: Mapping[str, pa.Table], dimensions: Mapping[str, pa.Table]
     ) -> pa.Table:
-        return self._run(view.plans.final, {**dimensions, **states}, f"view {view.name}")
+        return self.run(view.plans.final, {**dimensions, **states}, f"view {view.name}")
 
     def full(self, view: View, relations: Mapping[str, pa.Table]) -> pa.Table:
-        return self._run(view.plans.full, relations, f"view {view.name}")
+        return self.run(view.plans.full, relations, f"view {view.name}")
 
     def sort(self, table: pa.Table) -> pa.Table:
         """The same rows, ordered by all columns."""
-        return self._run("FROM rows ORDER BY ALL NULLS LAST", {"rows": table}, "sort")
+        return self.run("FROM rows ORDER BY ALL NULLS LAST", {"rows": table}, "sort")
 
-    def _run(self, sql: str, relations: Mapping[str, pa.Table], what: str) -> pa.Table:
+    def run(self, sql: str, relations: Mapping[str, pa.Table], what: str) -> pa.Table:
+        """The answer of a query over some relations.
+
+        Args:
+            what: for messages, such as "view daily_engagement".
+
+        Raises:
+            EngineError: it fails.
+        """
         with self._registered(relations):
             try:
                 return self._connection.execute(sql).to_arrow_table()

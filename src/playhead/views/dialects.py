@@ -244,7 +244,7 @@ def _spark_whole(node: exp.Expr) -> exp.Expr:
 
 def _spark_bare(node: exp.Expr) -> exp.Expr:
     """Spark reads `FROM t WHERE (x)` as a table alias with a list of columns."""
-    return node.this if isinstance(node.this, exp.Column) else node
+    return node.this if isinstance(node.this, (exp.Column, exp.Boolean, exp.Null)) else node
 
 
 _SPARK: dict[type[exp.Expr], Rule] = {

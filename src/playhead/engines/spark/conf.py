@@ -28,6 +28,7 @@ __all__ = [
     "as_properties",
     "iceberg",
     "is_secret",
+    "jar_setting",
     "on_one_machine",
     "read_options",
     "session_settings",
@@ -56,12 +57,19 @@ class Setting:
 
 @dataclass(frozen=True)
 class ObjectStore:
-    """An S3 store: where it is, and by which keys it is read and written."""
+    """An S3 store: where it is, and by which keys it is read and written.
+
+    Attributes:
+        endpoint: empty: Amazon's own.
+        access_key, secret_key: empty: executors have keys of their own, such as a role's.
+        session_token: of keys that last a while; else empty.
+    """
 
     endpoint: str
     region: str
     access_key: str
     secret_key: str
+    session_token: str = ""
 
 
 FIXED = (
@@ -301,7 +309,12 @@ def read_options(file: Path) -> tuple[Setting, ...]:
 
 
 def iceberg(
-    warehouse: str, catalog: str, store: ObjectStore | None = None, jars: Path | None = None
+    warehouse: str,
+    catalog: str,
+    store: ObjectStore | None = None,
+    jars: Path | None = None,
+    *,
+    rest: Mapping[str, str] | None = None,
 ) -> tuple[Setting, ...]:
     """Settings by which Spark sees the lake's tables as `playhead.<namespace>.<table>`.
 
@@ -312,11 +325,14 @@ def iceberg(
         catalog: "postgresql://user:password@host:port/database", or a REST catalog's address.
         store: the S3 store of an "s3://" warehouse; None: as the machine's own AWS settings say.
         jars: the folder of `playhead.cluster.jars("spark")`; None: Spark has them already.
+        rest: what a REST catalog wants to know besides, by Iceberg's own names, such as
+            `credential`; a `warehouse` among them is the name that it has there.
 
     Raises:
         SettingError: Spark cannot open such a catalog.
     """
     name = f"spark.sql.catalog.{CATALOG}"
+    told = {"warehouse": warehouse, **(rest or {})}
     found = [
         Setting(
             "spark.sql.extensions",
@@ -325,14 +341,18 @@ def iceberg(
         ),
         Setting(name, "org.apache.iceberg.spark.SparkCatalog", "the lake's tables by name"),
         *(Setting(f"{name}.{key}", value, why) for key, value, why in _catalog(catalog)),
-        Setting(f"{name}.warehouse", warehouse, "where new tables are put"),
+        Setting(f"{name}.warehouse", told.pop("warehouse"), "where new tables are put"),
+        *(Setting(f"{name}.{key}", value, "who asks, and how") for key, value in told.items()),
         Setting(f"{name}.cache-enabled", "false", "what another writer committed is seen at once"),
         *(Setting(f"{name}.{key}", value, why) for key, value, why in _files(warehouse, store)),
     ]
-    if jars is not None:
-        listed = ",".join(str(jar) for jar in sorted(jars.glob("*.jar")))
-        found.append(Setting("spark.jars", listed, "Iceberg, Kafka and the catalog's driver"))
-    return tuple(found)
+    return (*found, *(jar_setting(jars) if jars is not None else ()))
+
+
+def jar_setting(folder: Path) -> tuple[Setting, ...]:
+    """The setting that sends all jars of a folder to driver and executors."""
+    listed = ",".join(str(jar) for jar in sorted(folder.glob("*.jar")))
+    return (Setting("spark.jars", listed, "Iceberg, Kafka and the catalog's driver"),)
 
 
 def _catalog(address: str) -> list[tuple[str, str, str]]:
@@ -370,13 +390,20 @@ def _files(warehouse: str, store: ObjectStore | None) -> list[tuple[str, str, st
         return []
     found = [("io-impl", "org.apache.iceberg.aws.s3.S3FileIO", "files on an S3 store")]
     if store is not None:
-        found += [
-            ("s3.endpoint", store.endpoint, "where it listens"),
-            ("s3.path-style-access", "true", "a bucket is a path: other stores have no subdomains"),
-            ("client.region", store.region, "executors have no region of their own"),
-            ("s3.access-key-id", store.access_key, "executors have no keys of their own"),
-            ("s3.secret-access-key", store.secret_key, "executors have no keys of their own"),
-        ]
+        found.append(("client.region", store.region, "executors have no region of their own"))
+        if store.endpoint:
+            path_style = "a bucket is a path: other stores have no subdomains"
+            found += [
+                ("s3.endpoint", store.endpoint, "where it listens"),
+                ("s3.path-style-access", "true", path_style),
+            ]
+        keys = {
+            "s3.access-key-id": store.access_key,
+            "s3.secret-access-key": store.secret_key,
+            "s3.session-token": store.session_token,
+        }
+        why = "executors have no keys of their own"
+        found += [(name, value, why) for name, value in keys.items() if value]
     return found
 
 
@@ -386,9 +413,12 @@ def as_properties(settings: Iterable[Setting]) -> str:
     return "\n".join(lines) + "\n"
 
 
+_SECRET = re.compile("password|secret|token|access-key|credential", re.IGNORECASE)
+
+
 def is_secret(setting: Setting) -> bool:
     """Whether a value must not be shown."""
-    return bool(re.search(r"password|secret|token|access-key", setting.name, re.IGNORECASE))
+    return bool(_SECRET.search(setting.name))
 
 
 def _spark_memory(size: str) -> str:

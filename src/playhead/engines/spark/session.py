@@ -4,24 +4,26 @@ import atexit
 import logging
 import os
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Iterable
-from importlib import util
+from importlib import import_module, util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from playhead.config import SparkSettings
-from playhead.engines.spark.conf import Setting, session_settings
+from playhead.engines.spark.conf import Setting, is_secret, session_settings
 from playhead.errors import EngineError
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-__all__ = ["spark_home", "spark_session"]
+__all__ = ["is_running", "spark_home", "spark_session"]
 
 logger = logging.getLogger(__name__)
 
+_ANSWER_S = 10.0
 _LOGGING = Path(__file__).with_name("log4j2.properties")
 
 
@@ -77,6 +79,10 @@ def spark_session(
     is_first = not _runs_at("" if settings is None else given.get("spark.master", ""))
     if settings is None and not is_first:
         return SparkSession.Builder().getOrCreate()
+    if is_first:
+        _check_master(given.get("spark.master", ""))
+    # What starts the driver is on its command line, which all users of a machine can read.
+    late = {k: v for k, v in given.items() if k.startswith("spark.sql.") and _is_secret(k)}
     # What fails is raised; pyspark would write it to stderr as well, once for each caller.
     logging.getLogger("SQLQueryContextLogger").disabled = True
     # Another Spark on this machine must not be started by this one's Python.
@@ -93,10 +99,15 @@ def spark_session(
         atexit.register(shutil.rmtree, scratch, ignore_errors=True)
     builder = SparkSession.Builder().appName(name)
     for key, value in given.items():
-        builder = builder.config(key, value)
+        if key not in late:
+            builder = builder.config(key, value)
+    # Raised by the gateway to Java; it has no types of its own.
+    gateway: type[Exception] = import_module("py4j.protocol").Py4JError
     try:
         session = builder.getOrCreate()
-    except (PySparkException, OSError) as error:
+        for key, value in late.items():
+            session.conf.set(key, value)
+    except (PySparkException, gateway, OSError) as error:
         raise EngineError(
             f"Spark cannot start: {str(error).splitlines()[0]}",
             hint="Do spark.master and the options of spark.options_file fit this machine?",
@@ -105,6 +116,38 @@ def spark_session(
         atexit.register(session.stop)
     logger.info("Spark %s runs at %s", session.version, session.sparkContext.master)
     return session
+
+
+def _is_secret(name: str) -> bool:
+    return is_secret(Setting(name, "", ""))
+
+
+def _check_master(master: str) -> None:
+    """Ask a standalone master for its port: Spark itself would try for a minute, and say little.
+
+    Raises:
+        EngineError: nobody answers at any of its addresses.
+    """
+    if not master.startswith("spark://"):
+        return
+    wrong: Exception | None = None
+    for address in master.removeprefix("spark://").split(","):
+        host, _, port = address.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), _ANSWER_S).close()
+        except (OSError, ValueError) as error:
+            wrong = error
+        else:
+            return
+    raise EngineError(
+        f"spark.master = {master!r} does not answer: {wrong}",
+        hint="Start the cluster, or set spark.master to where it is; `playhead doctor` looks.",
+    )
+
+
+def is_running() -> bool:
+    """Whether this process has a Spark driver."""
+    return _runs_at("") if util.find_spec("pyspark") else False
 
 
 def _runs_at(wanted: str) -> bool:

@@ -1,0 +1,49 @@
+"""Which cleaned events a state is computed from."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import date
+
+from playhead.batch.buckets import in_buckets
+from playhead.lake import Snapshot
+from playhead.views.leaf import Leaf
+
+__all__ = ["Reading"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Events of a topic that meet one of several conditions, no two of which an event meets.
+
+    Attributes:
+        after: the last epoch and load of which no event meets any; None: it does not matter.
+    """
+
+    topic: str
+    conditions: tuple[str, ...] = ("true",)
+    after: tuple[int, int] | None = None
+
+    @classmethod
+    def uncovered(cls, topic: str, epoch: int, load: int) -> "Reading":
+        """Cleaned events that a table which covers this epoch and load has not counted."""
+        new = (
+            f"load_id > {load}",
+            f"epoch > {epoch} AND NOT coalesce(load_id > {load}, false)",
+        )
+        return cls(topic, new, (epoch, load))
+
+    @classmethod
+    def of_buckets(cls, leaf: Leaf, buckets: Collection[date]) -> "Reading":
+        """All cleaned events of some buckets of a leaf's states."""
+        return cls(leaf.topic, (in_buckets(leaf, buckets),))
+
+    @property
+    def condition(self) -> str:
+        """The conditions as one."""
+        return " OR ".join(f"({one})" for one in self.conditions)
+
+    def of(self, events: Snapshot) -> Snapshot:
+        """The topic's cleaned table, less files that hold no such event."""
+        if self.after is None:
+            return events
+        return events.beyond(epoch=self.after[0], load_id=self.after[1])
