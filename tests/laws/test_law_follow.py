@@ -47,7 +47,7 @@ def followed_view(r: random.Random, schema: pa.Schema) -> View | None:
 def blocks_of(r: random.Random, view: View, events: pa.Table) -> list[Block]:
     """The events in blocks of any size: as they came, or as states."""
     (leaf,) = view.leaves
-    wide = Enricher([leaf], DIMENSIONS).widen(events)
+    wide = Enricher.of([leaf], DIMENSIONS).widen(events)
     engine, blocks, start = DuckDBEngine(), [], 0
     for number in range(1, 9):
         part = wide.slice(start, r.randrange(wide.num_rows // 4 + 2))
@@ -112,7 +112,7 @@ def test_what_is_followed_is_what_recomputation_gives(
                 ours = connection.execute(sql).to_arrow_table()
                 states = [*held, *(_states(engine, view, block) for block in blocks[:upto])]
                 if not states:
-                    none = Enricher([leaf], DIMENSIONS).widen(events.slice(0, 0))
+                    none = Enricher.of([leaf], DIMENSIONS).widen(events.slice(0, 0))
                     states = [engine.partial(leaf, none)]
                 merged = {leaf.name: engine.merge(leaf, states)}
                 theirs = engine.final(view, merged, DIMENSIONS)

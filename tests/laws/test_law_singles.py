@@ -27,7 +27,7 @@ def test_singles_have_the_states_of_groups(r: random.Random, seed: int, rows: in
     }  # fmt: skip
     view = View.parse("law", Grammar(r).view().sql, schema=schemas)
     leaf = view.leaves[0]
-    wide = Enricher([leaf], DIMENSIONS).widen(events)
+    wide = Enricher.of([leaf], DIMENSIONS).widen(events)
     assume(pays(leaf, 1 << 30))
     engine = DuckDBEngine()
     with connect() as connection:

@@ -151,7 +151,7 @@ def _states(
     parts: list[dict[str, pa.Table]],
     dimensions: Mapping[str, pa.Table],
 ) -> list[pa.Table]:
-    enricher = Enricher([leaf], dimensions)
+    enricher = Enricher.of([leaf], dimensions)
     return [engine.partial(leaf, enricher.widen(part[leaf.topic])) for part in parts]
 
 

@@ -101,13 +101,13 @@ def test_two_rows_of_one_key_are_refused() -> None:
 def test_an_empty_dimension_loses_no_event() -> None:
     (leaf,) = View.parse("v", COUNTRY).leaves
     events = pa.table({"user_id": ["u1", None]})
-    wide = Enricher([leaf], {"users": users()}).widen(events)
+    wide = Enricher.of([leaf], {"users": users()}).widen(events)
     assert wide.to_pydict() == {
         "user_id": ["u1", None],
         "users__country": [None, None],
         "users__found": [False, False],
     }
-    assert Enricher([leaf], {"users": users("u1")}).widen(events.slice(0, 0)).num_rows == 0
+    assert Enricher.of([leaf], {"users": users("u1")}).widen(events.slice(0, 0)).num_rows == 0
 
 
 def test_keys_of_another_type_meet() -> None:

@@ -25,6 +25,7 @@ from layers import (
 )
 from playhead.clock import ManualClock
 from playhead.errors import StateError
+from playhead.speed.logsource import LogSource
 from playhead.speed.state import StateStore
 
 NOW = datetime(2026, 1, 1)
@@ -167,7 +168,7 @@ def test_events_of_a_failed_commit_come_again(
         send(opened, watches(5))
         with monkeypatch.context() as patch:
 
-            def fails(*_: object) -> None:
+            def fails(*_: object, **__: object) -> None:
                 raise StateError("the disk is full")
 
             patch.setattr(StateStore, "commit", fails)
@@ -192,8 +193,10 @@ def test_a_replaced_event_log_is_refused(opened: SmallWorkspace, running: bool) 
     send(opened, watches(3, start=50))
     message = r"topic playback, partition \d: the event log ends at offset \d, but .* up to \d+"
     first.layer._log = opened.log
-    for topic in first.layer._topics.values():
-        topic.taker._log = opened.log
+    source = first.layer._source
+    assert isinstance(source, LogSource)
+    for taker in source._takers.values():
+        taker._log = opened.log
     attempt = first.layer.step if running else (lambda: Running(opened))
     with pytest.raises(StateError, match=message) as caught:
         attempt()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from playhead.config import read_settings
-from playhead.errors import PlayheadError, WorkspaceBusyError
+from playhead.errors import LakeAwayError, LogAwayError, PlayheadError, WorkspaceBusyError
 from playhead.lock import RoleLock
 from playhead.platform.records import RunFolder, read_record, write_record
 
@@ -90,7 +90,12 @@ class BatchPart:
             if now < self._not_before or not self._every:
                 continue
             self._health = ""
-            if (reason := self._due(now)) is None:
+            try:
+                reason = self._due(now)
+            except (LakeAwayError, LogAwayError) as error:
+                self._put_off(error.message)
+                continue
+            if reason is None:
                 continue
             if not all(role.is_free() for role in self._roles):
                 self._health = "waits: a load or a batch run is at work"

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from playhead.assemble import Workspace
 from playhead.config.address import Address
+from playhead.engines.spark.lakes import check_reach
 from playhead.errors import PlayheadError
 from playhead.platform.control import platform_status
 
@@ -218,9 +219,17 @@ def _lake(workspace: Workspace) -> Found:
 def _catalog(workspace: Workspace) -> Found:
     if not workspace.settings.lake.catalog:
         return
+    address = workspace.settings.lake.catalog
+    if address.startswith(("http://", "https://")):
+        from playhead.lake.restcatalog import service_of
+
+        service, now = service_of(address)
+        yield _fine("lake: catalog", f"REST, by {service}")
+        yield _clock("lake: catalog", now)
+        return
     from playhead.lake.sharedcatalog import server_of
 
-    version, now = server_of(workspace.settings.lake.catalog)
+    version, now = server_of(address)
     yield _fine("lake: catalog", f"PostgreSQL {version}")
     yield _clock("lake: catalog", now)
 
@@ -288,6 +297,9 @@ def _spark(workspace: Workspace) -> Found:
             yield Check("Spark: master", State.FAILED, f"{master}: {error}", mend)
         else:
             yield _fine("Spark: master", f"{master} answers")
+    if "spark" in engines:
+        # What fails here has failed above, too, but for files that a cluster cannot reach.
+        check_reach(settings.spark, settings.lake)
 
 
 def _package(part: str, name: str, extra: str) -> Check:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import IntEnum
+from functools import partial
 from pathlib import Path
 
 from playhead.config import Address, Settings
@@ -16,6 +17,9 @@ SILENCE = timedelta(seconds=60)
 
 STARTING = timedelta(minutes=10)
 """The speed layer may read the ids of a day before it first beats."""
+
+_BASE_TAKES = timedelta(minutes=5)
+_READ_STATES = {"batch", "api", "dashboard"}
 
 MULTIPROCESS = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -58,13 +62,13 @@ class Part:
         return kind if number.isdigit() else self.name
 
 
+def _command(workspace: Path, name: str, *more: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", "playhead", "-w", str(workspace), "part", name, *more)
+
+
 def standard_parts(workspace: Path, settings: Settings) -> list[Part]:
     """The gateway's workers, the speed layer, the batch layer, the API and the dashboards."""
-
-    def command(name: str, *more: str) -> tuple[str, ...]:
-        start = (sys.executable, "-m", "playhead", "-w", str(workspace), "part", name)
-        return (*start, *more)
-
+    command = partial(_command, workspace)
     workers = settings.gateway.workers
     shared = {MULTIPROCESS: str(RunFolder(workspace).metrics)}
     gateways = [
@@ -100,6 +104,26 @@ def chosen_parts(parts: Sequence[Part], kinds: Sequence[str]) -> list[Part]:
                 f"no part {kind!r} in this platform", hint=f"There are {', '.join(known)}."
             )
     return [part for part in parts if not kinds or part.kind in kinds]
+
+
+def parts_to_run(workspace: Path, settings: Settings, kinds: Sequence[str]) -> list[Part]:
+    """The standard parts, or those of some kinds with what they cannot do without.
+
+    Where the speed layer's states are in the lake, a machine that reads them and does not run the
+    speed layer itself has the part "states", which brings them to it.
+
+    Raises:
+        SettingError: no part is of a kind.
+    """
+    parts = standard_parts(workspace, settings)
+    if settings.speed.engine != "spark" or not kinds:
+        return chosen_parts(parts, kinds)
+    states = Part("states", _command(workspace, "states"), Role.MAKES_ANSWERS, silence=_BASE_TAKES)
+    chosen = chosen_parts([*parts, states], kinds)
+    found = {part.kind for part in chosen}
+    if found & _READ_STATES and not found & {"speed", "states"}:
+        chosen.append(states)
+    return chosen
 
 
 def standard_addresses(settings: Settings) -> dict[str, Address]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from playhead.assemble import Workspace
-from playhead.errors import LogAwayError, WorkspaceBusyError
+from playhead.errors import LakeAwayError, LogAwayError, WorkspaceBusyError
 from playhead.speed.layer import Step
 
 logger = logging.getLogger(__name__)
@@ -88,12 +88,12 @@ def run_speed(path: Path, stop: threading.Event, beat: TellsFigures) -> None:
     """Run the speed layer until `stop`; then take in what is in the event log, and seal it.
 
     While another process has the layer, as `playhead speed` by hand, it waits for its end; and
-    for the event log's servers while they are away.
+    for the servers of the event log and of the lake while they are away.
     """
     while not stop.is_set():
         try:
             _run_once(path, stop, beat)
-        except (WorkspaceBusyError, LogAwayError) as error:
+        except (WorkspaceBusyError, LogAwayError, LakeAwayError) as error:
             beat(f"waits: {error.message}")
             stop.wait(RETRY_S)
 

@@ -106,6 +106,10 @@ def _do(told: Work, stop: threading.Event, beat: Heartbeat) -> None:
             from playhead.platform.speed import run_speed
 
             run_speed(told.workspace, stop, beat)
+        case "states", _:
+            from playhead.platform.states import run_states
+
+            run_states(told.workspace, stop, beat)
         case "batch", _:
             from playhead.platform.batch import run_batch
 
@@ -113,7 +117,7 @@ def _do(told: Work, stop: threading.Event, beat: Heartbeat) -> None:
         case _:
             raise SettingError(
                 f"no part {told.name!r} that could work with --listen {told.listen}",
-                hint="There are gateway-1, gateway-2, ..., speed, batch and api; "
+                hint="There are gateway-1, gateway-2, ..., speed, states, batch and api; "
                 "`playhead up` starts them.",
             )
 

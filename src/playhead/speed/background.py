@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from playhead.errors import LogAwayError
+from playhead.errors import LakeAwayError, LogAwayError
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Background:
             ends = self._ends
             try:
                 self._work()
-            except LogAwayError as error:
+            except (LogAwayError, LakeAwayError) as error:
                 if ends:
                     self._error = error
                     return

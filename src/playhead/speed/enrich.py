@@ -112,10 +112,15 @@ class Lookups:
 
 
 class Enricher:
-    """Makes the wide topic of batches of events, sharing each lookup between all leaves."""
+    """Makes the wide topic of batches of events, sharing each lookup between all leaves.
 
-    def __init__(self, leaves: Sequence[Leaf], dimensions: Mapping[str, pa.Table]) -> None:
-        self._lookups = merged_lookups(leaves)
+    Args:
+        lookups: each dimension by each key once, as `merged_lookups` gives them.
+        dimensions: whole tables, by name.
+    """
+
+    def __init__(self, lookups: Sequence[Lookup], dimensions: Mapping[str, pa.Table]) -> None:
+        self._lookups = tuple(lookups)
         self._dimensions = {
             lookup.prefix: Dimension(
                 lookup.dimension,
@@ -125,6 +130,11 @@ class Enricher:
             )
             for lookup in self._lookups
         }
+
+    @classmethod
+    def of(cls, leaves: Sequence[Leaf], dimensions: Mapping[str, pa.Table]) -> "Enricher":
+        """For the wide topic of some leaves."""
+        return cls(merged_lookups(leaves), dimensions)
 
     @property
     def columns(self) -> list[str]:

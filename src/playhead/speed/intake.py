@@ -6,13 +6,16 @@ if none of them repeats, which seldom has to be done again.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from datetime import datetime
 
+import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from playhead.eventlog import EventLog
 from playhead.eventlog.keys import hash_pairs
@@ -20,36 +23,67 @@ from playhead.speed.coding import Coder
 from playhead.speed.compact import events_part
 from playhead.speed.enrich import Enricher, Lookups
 from playhead.speed.read import arrival_us, read_new
-from playhead.speed.records import Encoded, Part
+from playhead.speed.records import Encoded, Part, Touched
+from playhead.speed.source import Intake, Kept
+from playhead.speed.windows import WindowedView, count_before
 
 
 @dataclass(frozen=True)
-class Intake:
-    """New events of a topic.
+class ArrowIntake(Intake):
+    """New events of a topic, in this process's memory.
 
     Attributes:
-        ids: both halves of the hashes of their ids, shape (n,) each.
-        arrival_us: when each came into the log, microseconds since 1970, shape (n,).
         events: the wide topic's columns that some state needs, and event_time; n rows.
-        after: the next offsets, by partition.
         encoded: the events as a part of the plan's states, if somebody encodes them ahead.
-        lookups: how their keys fared in the dimensions.
-        enrich_ms: how long looking them up took.
     """
 
     ids: tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]
     arrival_us: npt.NDArray[np.int64]
-    events: pa.Table
     after: dict[int, int]
+    lookups: tuple[Lookups, ...]
+    enrich_ms: float | None
+    events: pa.Table
     encoded: Future[Encoded] | None = None
-    lookups: tuple[Lookups, ...] = ()
-    enrich_ms: float = 0.0
 
-    def part(self, states: tuple[str, ...], kept: pa.Table) -> Part | Encoded:
-        """What counts for some states: all events, or those of them that are kept."""
-        if self.encoded is not None and kept is self.events:
-            return self.encoded.result()
-        return events_part(states, kept)
+    def keep(self, mask: npt.NDArray[np.bool_]) -> "KeptEvents":
+        if mask.all():
+            return KeptEvents(self.events, self.encoded)
+        return KeptEvents(self.events.filter(pa.array(mask)))
+
+
+@dataclass(frozen=True)
+class KeptEvents(Kept):
+    """Events that count, in this process's memory."""
+
+    events: pa.Table
+    encoded: Future[Encoded] | None = None
+
+    @property
+    def count(self) -> int:
+        return int(self.events.num_rows)
+
+    @property
+    def newest(self) -> datetime | None:
+        if not self.events.num_rows:
+            return None
+        found: datetime | None = pc.max(self.events.column("event_time")).as_py()
+        return found
+
+    def late(self, watermark: datetime | None) -> int:
+        return count_before(self.events, watermark)
+
+    def parts(self, states: Sequence[str]) -> list[Part | Encoded]:
+        if self.encoded is not None:
+            return [self.encoded.result()]
+        return [events_part(tuple(states), self.events)]
+
+    def touched(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        windowed: WindowedView,
+        watermark: datetime | None,
+    ) -> list[Touched]:
+        return windowed.touched_in(connection, self.events, watermark)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +109,7 @@ class Plan:
         position: Mapping[int, int],
         limit: int,
         pool: ThreadPoolExecutor | None = None,
-    ) -> Intake | None:
+    ) -> ArrowIntake | None:
         """What is new from `position` on; None if nothing is.
 
         Args:
@@ -94,14 +128,14 @@ class Plan:
         encoded = None
         if pool is not None and self.states:
             encoded = pool.submit(lambda: Encoded.of(events_part(self.states, wide)))
-        return Intake(
+        return ArrowIntake(
             hash_pairs(events.column("event_id")),
             arrival_us(events),
-            wide,
             after,
-            encoded,
             self.enricher.lookups(enriched),
             enrich_ms,
+            wide,
+            encoded,
         )
 
 
@@ -115,9 +149,9 @@ class Taker:
 
     def __init__(self, log: EventLog, pool: ThreadPoolExecutor, *, limit: int) -> None:
         self._log, self._pool, self._limit = log, pool, limit
-        self._ahead: tuple[Plan, dict[int, int], Future[Intake | None]] | None = None
+        self._ahead: tuple[Plan, dict[int, int], Future[ArrowIntake | None]] | None = None
 
-    def take(self, plan: Plan, position: Mapping[int, int]) -> Intake | None:
+    def take(self, plan: Plan, position: Mapping[int, int]) -> ArrowIntake | None:
         """What is new from `position` on; None if nothing is.
 
         Raises:
@@ -138,7 +172,7 @@ class Taker:
             future.cancel()
             wait([future])
 
-    def _next(self, plan: Plan, position: dict[int, int]) -> Intake | None:
+    def _next(self, plan: Plan, position: dict[int, int]) -> ArrowIntake | None:
         ahead, self._ahead = self._ahead, None
         if ahead is not None:
             planned, expected, future = ahead

@@ -15,11 +15,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import duckdb
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from playhead.clock import Clock
-from playhead.errors import LogAwayError, StateError
+from playhead.errors import LakeAwayError, LogAwayError, StateError
 from playhead.eventlog import EventLog
 from playhead.lake import Lake
 from playhead.samples import Samples
@@ -29,17 +27,18 @@ from playhead.speed.background import Background
 from playhead.speed.compact import BackgroundCompactor, Compactor
 from playhead.speed.config import SpeedConfig
 from playhead.speed.dimensions import DimensionTables, dimension_versions, read_dimensions
-from playhead.speed.intake import Intake, Taker
 from playhead.speed.judge import Due, Failure, WindowJudge
+from playhead.speed.logsource import LogSource
 from playhead.speed.measuring import Measuring
 from playhead.speed.memory import IdMemory
 from playhead.speed.read import check_ends
 from playhead.speed.recall import Recaller
-from playhead.speed.records import MicroBatch, Progress, Touched
+from playhead.speed.records import MicroBatch, Progress
 from playhead.speed.seal import GROUP, Sealer
+from playhead.speed.source import Intake, Source
 from playhead.speed.state import StateStore
 from playhead.speed.topic import LiveTopic, Taken
-from playhead.speed.windows import count_before, windowed_views
+from playhead.speed.windows import windowed_views
 from playhead.views import View
 from playhead.views.header import DEFAULT_WATERMARK
 from playhead.views.leaf import Leaf
@@ -49,7 +48,7 @@ logger = logging.getLogger(__name__)
 
 _EPOCH = datetime(1970, 1, 1)
 _EVENT = ("event_id", "event_time")
-# How long it waits before it asks again for an event log that is away; longer each time.
+# How long it waits before it asks again for servers that are away; longer each time.
 _AWAY_FROM_S, _AWAY_TO_S = 0.5, 10.0
 _TABLE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
@@ -60,7 +59,8 @@ class Step:
 
     Attributes:
         failing: views whose windows cannot be judged now, because their arithmetic fails.
-        waiting: why it waits, if the event log's servers are away; it goes on by itself.
+        waiting: why it waits, if servers of the event log or the lake are away; it goes on by
+            itself.
     """
 
     events: int = 0
@@ -82,6 +82,7 @@ class SpeedLayer:
         judge: the merged answer of a view in some windows, for alerts.
         changed_views: all views, if their texts changed since it was last asked; else None.
         samples: where it counts what it did, for the gates; None: nowhere.
+        source: takes events in; None: this process does.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class SpeedLayer:
         changed_views: Callable[[], Mapping[str, View] | None] = lambda: None,
         config: SpeedConfig | None = None,
         samples: Samples | None = None,
+        source: Source | None = None,
     ) -> None:
         self._log, self._state, self._lake = log, state, lake
         self._measuring = None if samples is None else Measuring(samples, clock)
@@ -106,6 +108,8 @@ class SpeedLayer:
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="intake")
         self._clock = clock
         self._config = config or SpeedConfig()
+        limit = self._config.max_events
+        self._source = source or LogSource(log, self._pool, limit=limit)
         self._sealer = Sealer(log, state, lake, _beside(connection))
         self._sealing: Background | None = None
         self._alerter = Alerter(log, state, judge)
@@ -170,19 +174,16 @@ class SpeedLayer:
     def _find_topics(self) -> None:
         runnable = self._runnable()
         for name in self._event_topics():
-            topic = self._topics.get(name) or LiveTopic(name, self._taker())
+            topic = self._topics.get(name) or LiveTopic(name)
             self._topics[name] = topic
             topic.leaves = [
                 (state_name(v, x), x) for v in runnable for x in v.leaves if x.topic == name
             ]
             topic.windows = [w for w in windowed_views(runnable) if w.leaf.topic == name]
-            topic.make_plan(self._dimensions.tables)
             self._find_position(topic)
+            self._source.plan(topic, self._dimensions)
         if self._compactor is not None:
             self._compactor.leaves = self._leaves
-
-    def _taker(self) -> Taker:
-        return Taker(self._log, self._pool, limit=self._config.max_events)
 
     @property
     def _leaves(self) -> list[tuple[str, Leaf]]:
@@ -220,24 +221,10 @@ class SpeedLayer:
     def step(self) -> Step:
         """Take in what is new in the event log, once; everything of it is committed, or nothing."""
         batch = MicroBatch(self._state.open_epoch(), dimensions=self._dimensions.label)
-        taken: dict[str, Taken] = {}
-        intakes: list[Intake] = []
-        for topic in self._topics.values():
-            intake = topic.take()
-            if intake is not None:
-                taken[topic.name] = self._count(topic, intake, batch)
-                intakes.append(intake)
-        if not taken:
-            return Step()
-        self._state.commit(batch)
-        # Only now: if the commit fails, the same events come again, and are no repeats.
-        for name, kept in taken.items():
-            topic = self._topics[name]
-            topic.next.update(kept.after)
-            topic.newest = kept.newest
-            self._memory.remember(topic, kept)
-        if self._measuring is not None:
-            self._measuring.committed(batch, intakes)
+        with self._source.take(self._topics.values()) as intakes:
+            if not intakes:
+                return Step()
+            self._take_in(intakes, batch)
         seen = batch.progress.values()
         return Step(
             sum(one.events + one.duplicates for one in seen),
@@ -246,32 +233,41 @@ class SpeedLayer:
             tuple(failure.view for failure in self.failing),
         )
 
+    def _take_in(self, intakes: Mapping[str, Intake], batch: MicroBatch) -> None:
+        """Commit what is new of some topics."""
+        taken = {
+            name: self._count(self._topics[name], intake, batch) for name, intake in intakes.items()
+        }
+        self._state.commit(batch, label=self._source.label)
+        # Only now: if the commit fails, the same events come again, and are no repeats.
+        for name, kept in taken.items():
+            topic = self._topics[name]
+            topic.next.update(kept.after)
+            topic.newest = kept.newest
+            self._memory.remember(topic, kept)
+        if self._measuring is not None:
+            self._measuring.committed(batch, list(intakes.values()))
+
     def _count(self, topic: LiveTopic, intake: Intake, batch: MicroBatch) -> Taken:
         """Add one topic's new events to the micro-batch, each once."""
         if topic.seen is None:
             raise StateError("the speed layer was not started")
         unseen = topic.seen.unseen_hashes(*intake.ids, intake.arrival_us)
-        duplicates = len(unseen.mask) - len(unseen.first)
-        events = intake.events.filter(pa.array(unseen.mask)) if duplicates else intake.events
-        late = count_before(events, topic.watermark(DEFAULT_WATERMARK))
-        if topic.leaves and events.num_rows:
-            states = tuple(name for name, _ in topic.leaves)
-            batch.parts.append(intake.part(states, events))
-            batch.windows += self._touched(topic, events)
+        kept = intake.keep(unseen.mask)
+        late = kept.late(topic.watermark(DEFAULT_WATERMARK))
+        if topic.leaves and kept.count:
+            batch.parts += kept.parts(topic.states)
+            for windowed in topic.windows:
+                watermark = topic.watermark(windowed.view.watermark)
+                batch.windows += kept.touched(self._connection, windowed, watermark)
         batch.next_offsets[topic.name] = intake.after
         batch.loads[topic.name] = topic.loads
-        latest = pc.max(events.column("event_time")).as_py() if events.num_rows else None
-        batch.progress[topic.name] = Progress(latest, events.num_rows, duplicates, late)
+        latest = kept.newest
+        duplicates = len(unseen.mask) - kept.count
+        batch.progress[topic.name] = Progress(latest, kept.count, duplicates, late)
         newest = max((t for t in (latest, topic.newest) if t is not None), default=None)
         arrived = _EPOCH + timedelta(microseconds=int(intake.arrival_us.max()))
         return Taken(intake.after, unseen, newest, arrived)
-
-    def _touched(self, topic: LiveTopic, wide: pa.Table) -> list[Touched]:
-        found = []
-        for windowed in topic.windows:
-            watermark = topic.watermark(windowed.view.watermark)
-            found += windowed.touched_in(self._connection, wide, watermark)
-        return found
 
     # -- between triggers ----------------------------------------------------------------
 
@@ -384,7 +380,7 @@ class SpeedLayer:
             drain: end by itself once all that is in the event log is in state.
             on_step: told of every trigger, also of one that found nothing.
         """
-        with self._compaction() as compactor, BackgroundCompactor(compactor):
+        with self._state.telling(), self._compaction() as compactor, BackgroundCompactor(compactor):
             with self._beside_triggers():
                 self._run(stop, drain, on_step)
             self.judge()
@@ -403,8 +399,7 @@ class SpeedLayer:
                 yield
             finally:
                 self._sealing = self._judging = None
-                for topic in self._topics.values():
-                    topic.taker.stop()
+                self._source.stop()
 
     def _run(
         self, stop: threading.Event, drain: bool, on_step: Callable[[Step], None] | None
@@ -416,13 +411,13 @@ class SpeedLayer:
                 step = self.step()
                 if on_step:
                     on_step(step)
-                if drain and not step.events:
+                if drain and not step.events and not self._source.waits(self._topics.values()):
                     break
                 self._between(drain=drain)
-            except LogAwayError as error:
-                # A trigger that fails changes nothing; without a log there is nothing to take in.
+            except (LogAwayError, LakeAwayError) as error:
+                # A trigger that fails changes nothing.
                 waiting_s = min(max(2 * waiting_s, _AWAY_FROM_S), _AWAY_TO_S)
-                logger.warning("the event log is away; trying again: %s", error.message)
+                logger.warning("trying again: %s", error.message)
                 if on_step:
                     on_step(Step(waiting=error.message))
                 stop.wait(waiting_s)

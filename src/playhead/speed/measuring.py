@@ -20,8 +20,8 @@ from playhead.samples import (
     WINDOWED_LATE,
     Samples,
 )
-from playhead.speed.intake import Intake
 from playhead.speed.records import MicroBatch
+from playhead.speed.source import Intake
 
 
 class Measuring:
@@ -60,7 +60,7 @@ class Measuring:
         waited_ms = np.maximum(now_us - arrival_us[starts], 0) / 1000
         self._samples.observe_all(FRESHNESS_MS, waited_ms, counts)
         self._samples.observe(LAG_S, float(waited_ms.max()) / 1000)
-        if intake.lookups:
+        if intake.lookups and intake.enrich_ms is not None:
             self._samples.observe(ENRICH_MS, intake.enrich_ms)
         for lookup in intake.lookups:
             self._samples.counter(LOOKED_UP, dimension=lookup.dimension).add(lookup.asked)

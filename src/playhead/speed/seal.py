@@ -8,6 +8,7 @@ import duckdb
 import pyarrow as pa
 
 from playhead.contracts import LOG_COLUMNS
+from playhead.errors import LakeError, LogAwayError, StateError
 from playhead.eventlog import EventLog, next_offset
 from playhead.lake import Lake, raw_table
 from playhead.lake.tables import raw_name
@@ -110,15 +111,19 @@ class Sealer:
         def not_there(properties: Mapping[str, str]) -> bool:
             return int(properties.get(EPOCH, 0)) < epoch
 
-        if not not_there(self._lake.properties(spec.name)):
-            return
         ranges = {str(p): [first, position.next[p]] for p, first in position.first.items()}
+        there = self._lake.properties(spec.name)
+        if not not_there(there):
+            _check_ours(topic, epoch, ranges, there)
+            return
+        failed: list[LogAwayError] = []
         reader = pa.RecordBatchReader.from_batches(
-            pa.schema([*fields, *LOG_COLUMNS]), self._batches(topic, fields.names, position)
+            pa.schema([*fields, *LOG_COLUMNS]),
+            _noting(self._batches(topic, fields.names, position), failed),
         )
         self._connection.register("sealed_events", reader)
         try:
-            self._lake.append(
+            written = self._lake.append(
                 spec.name,
                 self._connection,
                 f"SELECT *, CAST({epoch} AS BIGINT) AS epoch, CAST(NULL AS BIGINT) AS load_id "
@@ -126,8 +131,15 @@ class Sealer:
                 properties={EPOCH: str(epoch), OFFSETS: json.dumps(ranges)},
                 guard=not_there,
             )
+        except LakeError as error:
+            # What writes the rows tells of the log's error in words of its own.
+            if failed:
+                raise failed[0] from error
+            raise
         finally:
             self._connection.unregister("sealed_events")
+        if written.skipped:
+            _check_ours(topic, epoch, ranges, self._lake.properties(spec.name))
 
     def _batches(
         self, topic: str, columns: list[str], position: Position
@@ -139,3 +151,31 @@ class Sealer:
                 events = self._log.read(topic, partition, offset, max_events=count, columns=columns)
                 yield from events.to_batches()
                 offset = next_offset(events, offset)
+
+
+def _noting(
+    batches: Iterator[pa.RecordBatch], failed: list[LogAwayError]
+) -> Iterator[pa.RecordBatch]:
+    """The same batches; the error of an event log that is away is kept besides."""
+    try:
+        yield from batches
+    except LogAwayError as error:
+        failed.append(error)
+        raise
+
+
+def _check_ours(
+    topic: str, epoch: int, ranges: Mapping[str, list[int]], there: Mapping[str, str]
+) -> None:
+    """See that an epoch in the lake is this speed layer's own.
+
+    Raises:
+        StateError: another one has sealed other events under its number.
+    """
+    if int(there[EPOCH]) == epoch and json.loads(there[OFFSETS]) != ranges:
+        raise StateError(
+            f"epoch {epoch} of {topic}: another speed layer has sealed it with offsets "
+            f"{there[OFFSETS]}, this one has {json.dumps(ranges)}",
+            hint="One speed layer alone writes to a lake: stop the other one. Where this one is to "
+            "go on, delete its state.db first: it starts over after the lake.",
+        )

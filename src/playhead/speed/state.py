@@ -9,14 +9,16 @@ import sqlite3
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
 
 from playhead.errors import StateError
-from playhead.speed import blocktable, topictable, windowtable
+from playhead.speed import blocktable, changes, metatable, topictable, windowtable
 from playhead.speed.blocktable import Bodies
+from playhead.speed.changes import Change
 from playhead.speed.records import (
     Active,
     Alert,
@@ -64,14 +66,21 @@ class StateStore:
 
     def own(self) -> None:
         """Become the one writer: whoever owned the state before can commit no more."""
-        self._owner = uuid.uuid4().hex
         with self._file.writing() as db:
-            _put(db, "owner", self._owner)
+            self._take_over(db)
+            marks = metatable.marks(db)
+            if marks.store and not marks.apart:
+                # What this one writes is not told to the journal that the file belongs to.
+                metatable.note(db, replace(marks, apart=True))
+
+    def _take_over(self, db: sqlite3.Connection) -> None:
+        self._owner = uuid.uuid4().hex
+        metatable.put(db, "owner", self._owner)
 
     def owner(self) -> str | None:
         """Who owned the state last; None before anybody did."""
         with self._file.reading() as db:
-            return _get(db, "owner")
+            return metatable.get(db, "owner")
 
     @property
     def owner_here(self) -> str | None:
@@ -88,7 +97,7 @@ class StateStore:
     def _owned(self) -> Iterator[sqlite3.Connection]:
         """One transaction, refused if another process took the state over."""
         with self._file.writing() as db:
-            if _get(db, "owner") != self._owner:
+            if metatable.get(db, "owner") != self._owner:
                 raise StateError(
                     f"another speed layer took over {self._file.path}",
                     hint="This one stops; nothing of its last micro-batch was kept.",
@@ -104,6 +113,31 @@ class StateStore:
         """
         with self._owned():
             yield
+
+    # -- how it changes ------------------------------------------------------------------
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Nobody else changes what a decision rests on while the block runs."""
+        with self._owned():
+            yield
+
+    def _make(self, change: Change, *, label: str = "") -> None:
+        """Make a change that others have to know of before it counts, where there are others."""
+        with self._owned() as db:
+            change.apply(db)
+
+    def _note(self, db: sqlite3.Connection, change: Change) -> None:
+        """Make a change that others may be told of later, in a transaction that is under way."""
+        change.apply(db)
+
+    @contextmanager
+    def telling(self) -> Iterator[None]:
+        """Tell others what there is to tell while the block runs, and at its end.
+
+        The state of one machine has nobody to tell.
+        """
+        yield
 
     # -- where the layer is --------------------------------------------------------------
 
@@ -244,23 +278,19 @@ class StateStore:
         """
         with self._owned() as db:
             known = self.registered()
-            new = [state for state in states if state not in known]
+            new = tuple(state for state in states if state not in known)
             epoch = self.open_epoch()
-            if new and any(p.holds_events for p in self.range_of(epoch).values()):
+            if new and self._holds_events(epoch):
                 raise StateError(f"epoch {epoch} holds events, so {new[0]} would miss them")
-            db.executemany(
-                "INSERT INTO states VALUES (?, ?, 0, ?)",
-                [(state, epoch, blocktable.newest(db)) for state in new],
-            )
+            if new:
+                self._note(db, changes.Registered(new, epoch))
         return len(new)
 
     def unregister(self, states: Iterable[str]) -> None:
         """Keep these states no longer: their view is gone, changed or cannot run."""
-        gone = [(state,) for state in states]
-        with self._owned() as db:
-            for state, *_ in gone:
-                blocktable.delete(db, "state = ?", state)
-            db.executemany("DELETE FROM states WHERE state = ?", gone)
+        if gone := tuple(states):
+            with self._owned() as db:
+                self._note(db, changes.Unregistered(gone))
 
     def registered(self) -> set[str]:
         """States that are kept."""
@@ -268,66 +298,41 @@ class StateStore:
 
     # -- a micro-batch -------------------------------------------------------------------
 
-    def commit(self, batch: MicroBatch) -> None:
+    def commit(self, batch: MicroBatch, *, label: str = "") -> None:
         """Commit a micro-batch: offsets, states, progress and windows, all or nothing.
+
+        Args:
+            label: what whoever made it calls it; told to others beside the offsets.
 
         Raises:
             StateError: another process owns the state, or the disk refused; nothing was kept.
         """
         encoded = [part if isinstance(part, Encoded) else Encoded.of(part) for part in batch.parts]
-        with self._owned() as db:
-            for topic, offsets in batch.next_offsets.items():
-                db.executemany(
-                    "UPDATE ranges SET next_offset = ? WHERE epoch = ? AND topic = ? "
-                    "AND partition = ?",
-                    [(after, batch.epoch, topic, p) for p, after in offsets.items()],
-                )
-            for part in encoded:
-                blocktable.insert(db, part, epoch=batch.epoch, level=0, made_with=batch.dimensions)
-            db.executemany(
-                "INSERT OR IGNORE INTO loads VALUES (?, ?, ?)",
-                [(batch.epoch, topic, load) for topic, load in batch.loads.items()],
-            )
-            for topic, seen in batch.progress.items():
-                topictable.add(db, topic, seen)
-            windowtable.touch(db, batch.windows)
+        self._make(changes.Committed(batch, tuple(encoded)), label=label)
 
     def begin(self, positions: Mapping[str, Mapping[int, int]]) -> None:
         """Note where new topics or partitions start in the open epoch."""
         with self._owned() as db:
-            epoch = self.open_epoch()
-            db.executemany(
-                "INSERT OR IGNORE INTO ranges VALUES (?, ?, ?, ?, ?)",
-                [
-                    (epoch, topic, partition, first, first)
-                    for topic, offsets in positions.items()
-                    for partition, first in offsets.items()
-                ],
-            )
+            self._note(db, changes.Begun(self.open_epoch(), positions))
 
     # -- epochs --------------------------------------------------------------------------
 
     def cut(self) -> int | None:
         """Close the open epoch for sealing and open the next; None if it holds no events."""
-        with self._owned() as db:
+        with self._alone():
             epoch = self.open_epoch()
-            if not any(p.holds_events for p in self.range_of(epoch).values()):
+            if not self._holds_events(epoch):
                 return None
-            db.execute("UPDATE epochs SET status = 'sealing' WHERE epoch = ?", (epoch,))
-            db.execute("INSERT INTO epochs VALUES (?, 'open', ?, NULL)", (epoch + 1, _now()))
-            db.execute(
-                "INSERT INTO ranges SELECT ?, topic, partition, next_offset, next_offset "
-                "FROM ranges WHERE epoch = ?",
-                (epoch + 1, epoch),
-            )
+            self._make(changes.Cut(epoch, _now()))
         return epoch
+
+    def _holds_events(self, epoch: int) -> bool:
+        return any(position.holds_events for position in self.range_of(epoch).values())
 
     def sealed(self, epoch: int) -> None:
         """Note that the epoch's events are in the lake."""
         with self._owned() as db:
-            db.execute(
-                "UPDATE epochs SET status = 'sealed', sealed = ? WHERE epoch = ?", (_now(), epoch)
-            )
+            self._note(db, changes.Sealed(epoch, _now()))
 
     def rebase(self, last: Mapping[str, tuple[int, Position]]) -> None:
         """Start over after the epochs that the lake holds, when they are ahead of this state.
@@ -337,26 +342,7 @@ class StateStore:
         Args:
             last: by topic, the last epoch with events of it and where that epoch stood.
         """
-        newest = max(epoch for epoch, _ in last.values())
-        now = _now()
-        with self._owned() as db:
-            for table in ("blocks", "bodies", "states", "epochs", "ranges", "loads"):
-                db.execute(f"DELETE FROM {table}")
-            held = sorted({newest, *(epoch for epoch, _ in last.values())})
-            db.executemany(
-                "INSERT INTO epochs VALUES (?, 'sealed', ?, ?)", [(e, now, now) for e in held]
-            )
-            db.execute("INSERT INTO epochs VALUES (?, 'open', ?, NULL)", (newest + 1, now))
-            for topic, (epoch, at) in last.items():
-                for partition, first in at.first.items():
-                    after = at.next[partition]
-                    db.executemany(
-                        "INSERT INTO ranges VALUES (?, ?, ?, ?, ?)",
-                        [
-                            (epoch, topic, partition, first, after),
-                            (newest + 1, topic, partition, after, after),
-                        ],
-                    )
+        self._make(changes.Rebased(last, _now()))
 
     # -- compaction ----------------------------------------------------------------------
 
@@ -476,30 +462,21 @@ class StateStore:
                 more is not final; None: they got none.
         """
         with self._owned() as db:
-            new = windowtable.insert_changed(db, alerts)
-            windowtable.finish(db, view, windows, late or {})
+            new = windowtable.changed(db, alerts)
+            self._note(db, changes.Raised(view, tuple(windows), tuple(new), late or {}))
         return new
 
     def published(self, alerts: Sequence[Alert], offsets: Mapping[int, int]) -> None:
         """Note that alerts are in the event log, which now ends at `offsets`."""
+        those = tuple((alert.alert_id, alert.revision) for alert in alerts)
         with self._owned() as db:
-            windowtable.note_published(db, alerts)
-            _put(db, "alerts_published_to", json.dumps(offsets))
+            self._note(db, changes.Published(those, offsets))
 
     def published_to(self) -> dict[int, int]:
         """End offsets of the alerts topic when alerts were last noted as published."""
         with self._file.reading() as db:
-            found = json.loads(_get(db, "alerts_published_to") or "{}")
+            found = json.loads(metatable.get(db, "alerts_published_to") or "{}")
         return {int(partition): int(offset) for partition, offset in found.items()}
-
-
-def _get(db: sqlite3.Connection, key: str) -> str | None:
-    row = db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-    return None if row is None else str(row[0])
-
-
-def _put(db: sqlite3.Connection, key: str, value: str) -> None:
-    db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
 
 def _now() -> str:

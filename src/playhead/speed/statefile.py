@@ -214,6 +214,30 @@ class StateFile:
         except sqlite3.ProgrammingError:
             return False
 
+    @contextmanager
+    def attached(self, path: Path, name: str) -> Iterator[None]:
+        """Another SQLite file's tables beside the own ones for the block, as `name.table`."""
+        with self._turn:
+            try:
+                self._db.execute(f"ATTACH ? AS {name}", (str(path),))
+            except sqlite3.Error as error:
+                raise StateError(f"{path} cannot be read: {error}") from error
+            try:
+                yield
+            finally:
+                self._db.execute(f"DETACH {name}")
+
+    def pinned(self) -> sqlite3.Connection:
+        """Another connection, which sees the file as it is now whatever is written; close it."""
+        db = disk.connect(self.path, timeout_s=BUSY_TIMEOUT_S, isolation_level=None)
+        try:
+            db.execute("BEGIN")
+            db.execute("SELECT COUNT(*) FROM meta").fetchone()
+        except sqlite3.Error as error:
+            db.close()
+            raise self._failed(error) from error
+        return db
+
     def rows(self, sql: str, *values: Any) -> list[Any]:
         """The rows of one query."""
         with self._turn:

@@ -55,12 +55,13 @@ class WindowedView:
             events: name of the wide topic in the session.
             watermark: as it stood before these events; windows that ended by it are late.
         """
+        return self.told(connection.execute(self.sql(events)).fetchall(), watermark)
+
+    def sql(self, events: str) -> str:
+        """SELECT of the windows that events of a relation fall into: start `w`, how many `n`."""
         where = f"WHERE {self.leaf.where}" if self.leaf.where else ""
-        rows = connection.execute(
-            f"SELECT CAST({self._key} AS TIMESTAMP) AS w, COUNT(*) FROM {events} {where} "
-            "GROUP BY w HAVING w IS NOT NULL"
-        ).fetchall()
-        return self._told(rows, watermark)
+        starts = f"SELECT CAST({self._key} AS TIMESTAMP) AS w FROM {events} {where}"
+        return f"SELECT w, COUNT(*) AS n FROM ({starts}) WHERE w IS NOT NULL GROUP BY w"
 
     def touched_by(
         self,
@@ -91,15 +92,16 @@ class WindowedView:
         counts = np.bincount(numbers - low)
         starts = [row[0] + (low + int(n)) * width for n in np.flatnonzero(counts)]
         found = zip(starts, counts[counts > 0].tolist(), strict=True)
-        return self._told([(_EPOCH + timedelta(microseconds=s), n) for s, n in found], watermark)
+        return self.told([(_EPOCH + timedelta(microseconds=s), n) for s, n in found], watermark)
 
     @property
     def _key(self) -> str:
         return dict(self.leaf.keys)[self.window.key]
 
-    def _told(
+    def told(
         self, rows: Sequence[tuple[datetime, int]], watermark: datetime | None
     ) -> list[Touched]:
+        """The same from (start, events) of each window."""
         final = self.final_before(watermark) if watermark else _FIRST
         return [Touched(self.view.name, w, n if w < final else 0, n) for w, n in rows]
 

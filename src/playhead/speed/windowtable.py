@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from playhead.speed.records import Alert, Touched
@@ -79,7 +80,7 @@ def alerts(db: sqlite3.Connection, *, unpublished: bool) -> list[Alert]:
         f"SELECT {_ALERT_COLUMNS} FROM alerts {where} "
         "ORDER BY raised_at, window_start, alert_id, revision"
     )
-    return [_alert(row) for row in rows]
+    return [alert_of(row) for row in rows]
 
 
 def raised(
@@ -97,39 +98,52 @@ def raised(
     return found
 
 
-def insert_changed(db: sqlite3.Connection, alerts: Sequence[Alert]) -> list[Alert]:
-    """Keep the alerts whose last revision says something else, or that are new; those."""
-    new = []
+def changed(db: sqlite3.Connection, alerts: Sequence[Alert]) -> list[Alert]:
+    """Those that are new or say something else than their last revision, as its next one."""
+    found: list[Alert] = []
+    newest: dict[str, tuple[int, str, str]] = {}
     for alert in alerts:
-        last = db.execute(
-            "SELECT revision, level, detail FROM alerts WHERE alert_id = ? "
-            "ORDER BY revision DESC LIMIT 1",
-            (alert.alert_id,),
-        ).fetchone()
-        if last is None or (last[1], last[2]) != (alert.level, alert.detail):
-            new.append(_insert(db, alert, 0 if last is None else last[0] + 1))
-    return new
+        last = newest.get(alert.alert_id) or _last(db, alert.alert_id)
+        if last is None or last[1:] != (alert.level, alert.detail):
+            revision = 0 if last is None else last[0] + 1
+            newest[alert.alert_id] = (revision, alert.level, alert.detail)
+            found.append(replace(alert, revision=revision))
+    return found
 
 
-def note_published(db: sqlite3.Connection, alerts: Sequence[Alert]) -> None:
-    """Note that alerts are in the event log."""
+def _last(db: sqlite3.Connection, alert_id: str) -> tuple[int, str, str] | None:
+    """An alert's last (revision, level, detail); None: it was never raised."""
+    found: tuple[int, str, str] | None = db.execute(
+        "SELECT revision, level, detail FROM alerts WHERE alert_id = ? "
+        "ORDER BY revision DESC LIMIT 1",
+        (alert_id,),
+    ).fetchone()
+    return found
+
+
+def insert(db: sqlite3.Connection, alerts: Sequence[Alert]) -> None:
+    """Keep alerts that are new; they are not published yet."""
     db.executemany(
-        "UPDATE alerts SET published = 1 WHERE alert_id = ? AND revision = ?",
-        [(alert.alert_id, alert.revision) for alert in alerts],
-    )
-
-
-def _insert(db: sqlite3.Connection, alert: Alert, revision: int) -> Alert:
-    new = Alert(**{**vars(alert), "revision": revision})
-    db.execute(
         f"INSERT INTO alerts ({_ALERT_COLUMNS}, published) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
-        tuple(text(v) if isinstance(v, datetime) else v for v in vars(new).values()),
+        [row_of(alert) for alert in alerts],
     )
-    return new
 
 
-def _alert(row: Sequence[str]) -> Alert:
-    alert_id, revision, view, start, end, level, keys, detail, raised_at = row
+def note_published(db: sqlite3.Connection, alerts: Sequence[tuple[str, int]]) -> None:
+    """Note that alerts, (id, revision) each, are in the event log."""
+    db.executemany(
+        "UPDATE alerts SET published = 1 WHERE alert_id = ? AND revision = ?", list(alerts)
+    )
+
+
+def row_of(alert: Alert) -> list[str | int]:
+    """An alert as it is stored."""
+    return [text(v) if isinstance(v, datetime) else v for v in vars(alert).values()]
+
+
+def alert_of(row: Sequence[str | int]) -> Alert:
+    """An alert of what is stored."""
+    alert_id, revision, view, start, end, level, keys, detail, raised_at = map(str, row)
     times = (datetime.fromisoformat(text) for text in (start, end, raised_at))
     start_time, end_time, raised = times
     return Alert(alert_id, int(revision), view, start_time, end_time, level, keys, detail, raised)

@@ -124,7 +124,7 @@ def _merged(
     picks: random.Random,
 ) -> pa.Table:
     """The leaf's states of all parts, merged a few at a time in a random tree."""
-    enricher = Enricher([leaf], dimensions)
+    enricher = Enricher.of([leaf], dimensions)
     states = [runner.partial(leaf, enricher.widen(part)) for part in parts]
     while len(states) > 1:
         picks.shuffle(states)

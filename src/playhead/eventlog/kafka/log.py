@@ -83,6 +83,16 @@ class KafkaEventLog(EventLog):
         """The topics as the brokers have them."""
         return self._catalog
 
+    @property
+    def brokers(self) -> Brokers:
+        """How the brokers are reached."""
+        return self._admin.brokers
+
+    def newest_schema(self, topic: str) -> pa.Schema:
+        """A topic's fields as any process has made them until now."""
+        known = self._topic(topic)
+        return self._catalog.topics().get(topic, known).schema
+
     def create_topic(self, topic: str, schema: pa.Schema, *, partitions: int = 3) -> None:
         self._check_open()
         self._catalog.create(topic, schema, partitions)

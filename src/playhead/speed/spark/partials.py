@@ -1,0 +1,146 @@
+"""Partial states on the workers: each makes those of the events that it holds.
+
+States merge, so workers need not exchange a single event: each runs the leaves' partial plans
+over its own, by the engine that it has in its own process. That is the reason why a micro-batch
+of Spark costs milliseconds of planning here, and not seconds of shuffles.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from playhead.engines import DuckDBEngine, connect
+from playhead.errors import EngineError
+from playhead.speed.enrich import Enricher
+from playhead.speed.spark.packing import pack, unpack
+from playhead.views.leaf import Leaf
+from playhead.views.rows import Lookup
+
+if TYPE_CHECKING:
+    from pyspark import Broadcast
+
+STATES, EVENTS, WINDOWS, LOOKUPS = "states", "events", "windows", "lookups"
+"""What a piece holds: states of a leaf; its events, where its arithmetic fails on them; windows
+that events fall into; how keys fared in dimensions."""
+
+PIECES = "kind string, name string, rows bigint, body binary"
+_SCHEMA = pa.schema(
+    [("kind", pa.string()), ("name", pa.string()), ("rows", pa.int64()), ("body", pa.binary())]
+)
+_OFFSET_BITS = 48
+
+
+@dataclass(frozen=True)
+class StatePlan:
+    """How a state is made of events.
+
+    Attributes:
+        sql: the leaf's partial plan, over `events`.
+        columns: of the topic, that it reads.
+    """
+
+    state: str
+    sql: str
+    columns: tuple[str, ...]
+
+    @classmethod
+    def of(cls, state: str, leaf: Leaf) -> "StatePlan":
+        """The plan of a leaf, which no process can send to another itself."""
+        return cls(state, leaf.partial(), leaf.event_columns)
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What stays the same for many micro-batches of a topic; each worker gets it once.
+
+    Attributes:
+        states: of the topic.
+        lookups: of all states together.
+        windows: (view, SELECT over `events`) of windows that event times alone do not tell.
+        dimensions: whole tables, by name.
+    """
+
+    states: tuple[StatePlan, ...]
+    lookups: tuple[Lookup, ...]
+    windows: tuple[tuple[str, str], ...]
+    dimensions: Mapping[str, pa.Table]
+
+    @cached_property
+    def enricher(self) -> Enricher:
+        """The dimensions, indexed once in a worker's process for all that it does."""
+        return Enricher(self.lookups, self.dimensions)
+
+
+@dataclass(frozen=True)
+class Partials:
+    """Makes pieces of packed events; sent to the workers.
+
+    Attributes:
+        position: by partition: events before these offsets were taken in earlier.
+        repeats: places of events that repeat others, as `places` has them.
+    """
+
+    carried: "Broadcast[Carried]"
+    position: Mapping[int, int]
+    repeats: npt.NDArray[np.int64]
+
+    def make(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        """PIECES of batches that have a column `events`."""
+        carried = self.carried.value
+        for batch in batches:
+            for body in batch.column("events"):
+                events = self._counting(unpack(body))
+                if events.num_rows:
+                    yield from _pieces(carried, events)
+
+    def _counting(self, events: pa.Table) -> pa.Table:
+        partitions, offsets = (events.column(c).to_numpy() for c in ("partition", "offset"))
+        mask = np.zeros(len(offsets), dtype=np.bool_)
+        for partition, at in self.position.items():
+            mask |= (partitions == partition) & (offsets >= at)
+        if len(self.repeats):
+            mask &= ~np.isin(places(partitions, offsets), self.repeats)
+        return events if mask.all() else events.filter(pa.array(mask))
+
+
+def places(
+    partitions: npt.NDArray[np.int32], offsets: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Places as one number each, shape (n,)."""
+    found: npt.NDArray[np.int64] = (partitions.astype(np.int64) << _OFFSET_BITS) | offsets
+    return found
+
+
+@lru_cache(1)
+def _engine() -> DuckDBEngine:
+    # A worker's process is one of as many as its executor has cores.
+    return DuckDBEngine(connect(threads=1))
+
+
+def _pieces(carried: Carried, events: pa.Table) -> Iterator[pa.RecordBatch]:
+    engine, enricher = _engine(), carried.enricher
+    wide = enricher.widen(events)
+    for plan in carried.states:
+        try:
+            made = engine.run(plan.sql, {"events": wide}, f"partial of {plan.state}")
+            yield _piece(STATES, plan.state, made)
+        except EngineError:
+            # One view that cannot be computed stops no other: it meets its events when it is read.
+            names = dict.fromkeys((*plan.columns, *enricher.columns, "event_time"))
+            yield _piece(EVENTS, plan.state, wide.select(list(names)))
+    for view, sql in carried.windows:
+        yield _piece(WINDOWS, view, engine.run(sql, {"events": wide}, f"windows of {view}"))
+    found = enricher.lookups(wide)
+    if found:
+        yield _piece(LOOKUPS, "", pa.Table.from_pylist([vars(one) for one in found]))
+
+
+def _piece(kind: str, name: str, rows: pa.Table) -> pa.RecordBatch:
+    values: Sequence[object] = (kind, name, rows.num_rows, pack(rows))
+    arrays = [pa.array([value], field.type) for value, field in zip(values, _SCHEMA, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=_SCHEMA)
