@@ -3,6 +3,7 @@
 WORKSPACE ?= ./workspace
 DATA ?=
 KEEP ?=
+EVENTS ?= 1000000
 PYTHON ?=
 # Three on two cores, as many tests wait for processes more than they compute.
 PYTEST_ARGS ?= -n 3 --dist worksteal
@@ -18,7 +19,7 @@ CLUSTER := .venv/.cluster
 NEEDS_3_11 := import sys; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-cluster demo test test-slow test-cluster torture torture-live check bench docs lock clean
+.PHONY: help setup setup-cluster demo cluster-demo test test-slow test-cluster torture torture-live torture-cluster check bench docs lock clean
 
 help: ## List the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +31,10 @@ setup-cluster: $(CLUSTER) ## Install what a cluster's tests and demo need beside
 demo: $(STAMP) ## Show the platform on generated data, or on DATA=dir; KEEP=1 goes on serving
 	@$(BIN)/playhead -w "$(WORKSPACE)" demo $(if $(DATA),--data "$(DATA)") \
 	  $(if $(KEEP),$(if $(filter 0,$(KEEP)),--no-keep,--keep))
+
+cluster-demo: $(CLUSTER) ## The same views on a broker, Spark and a store of its own, compared (DATA, EVENTS, KEEP)
+	@$(BIN)/playhead -w "$(WORKSPACE)-cluster" demo --cluster $(if $(DATA),--data "$(DATA)") \
+	  --events $(EVENTS) $(if $(filter-out 0,$(KEEP)),--keep)
 
 test: $(STAMP) ## Run the tests (PYTEST_ARGS="-n 3")
 	@$(BIN)/python -m pytest -m "not slow and not cluster" $(PYTEST_ARGS)
@@ -45,6 +50,9 @@ torture: $(STAMP) ## Kill the processes of workspaces a thousand times (ARGS="--
 
 torture-live: $(STAMP) ## Kill the processes of a running platform (ARGS="--kills N --seed N")
 	@PYTHONPATH=tests $(BIN)/python -m live_torture $(ARGS)
+
+torture-cluster: $(CLUSTER) ## Kill brokers, stores and layers of a cluster (ARGS="--rounds N --seed N")
+	@PYTHONPATH=tests $(BIN)/python -m cluster_torture $(ARGS)
 
 check: $(STAMP) ## Lint, formatting and types
 	$(BIN)/ruff check .

@@ -10,12 +10,13 @@ from datetime import date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import duckdb
 import pyarrow as pa
 
 from playhead import disk
+from playhead.batch.base import StateEngine
 from playhead.batch.clean import CleanReport, clean_topic
 from playhead.batch.deadletters import TOPIC as DEAD_LETTERS
 from playhead.batch.deadletters import DeadLetters, Wanted
@@ -23,15 +24,19 @@ from playhead.batch.dimensions import rebuild_pair_ratings
 from playhead.batch.journal import noting
 from playhead.batch.load import Loader, LoadReport, Progress
 from playhead.batch.quality import Metric, latest_report
-from playhead.batch.recompute import Recomputer, StateCoverage, ViewRun, state_table
+from playhead.batch.recompute import Recomputer, ViewRun
 from playhead.batch.recover import Patch, Recoverer, RecoveryReport
 from playhead.batch.replay import Replayer, ReplayProgress, ReplayReport, ReplaySpec
+from playhead.batch.sparkstates import SparkStates
+from playhead.batch.states import DuckDBStates
 from playhead.clock import Clock, SystemClock
 from playhead.config import FILE, MARK, TEMPLATE, Settings, read_settings
 from playhead.contracts import TOPICS
 from playhead.engines import connect
 from playhead.engines.duckdb import memory_limit as memory_limit_of
-from playhead.errors import CoverageError, ViewError, WorkspaceError
+from playhead.engines.spark.lakes import check_reach, lake_session
+from playhead.engines.spark.session import is_running
+from playhead.errors import CoverageError, LogAwayError, SettingError, ViewError, WorkspaceError
 from playhead.eventlog import EventLog, open_log
 from playhead.lake import Lake, SharedLake, clean_table
 from playhead.lock import RoleLock
@@ -39,17 +44,25 @@ from playhead.samples import FILE as SAMPLES
 from playhead.samples import Samples
 from playhead.serving import Answer, Coverage, LastView, Result, Session, Span, find_view
 from playhead.serving.jail import jailed
+from playhead.serving.prune import prune_covered
 from playhead.speed.alerts import TOPIC as ALERTS
+from playhead.speed.journal import Journal
 from playhead.speed.layer import SpeedConfig, SpeedLayer, Step
+from playhead.speed.replica import Look, Replica
+from playhead.speed.shared import SharedState
+from playhead.speed.source import Source
 from playhead.speed.state import StateStore
 from playhead.views import View
 from playhead.views.catalog import load_views
-from playhead.views.naming import state_name
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
 _NEW = ".new"
+_EVENT = {"event_id", "event_time"}
 
 
 @dataclass(frozen=True)
@@ -91,7 +104,10 @@ class Workspace:
 
     @classmethod
     def create(cls, path: Path, *, clock: Clock | None = None) -> "Workspace":
-        """Make the folder a workspace (it may be one already) and open it."""
+        """Make the folder a workspace (it may be one already) and open it.
+
+        While its brokers are away, their topics are left to whoever needs them first.
+        """
         path.mkdir(parents=True, exist_ok=True)
         if not (path / MARK).exists():
             foreign = [p.name for p in path.iterdir() if not _is_begun(p)]
@@ -105,7 +121,10 @@ class Workspace:
             (path / "views").mkdir(exist_ok=True)
             _write_whole(path / MARK, f"{FORMAT}\n")
         workspace = cls(path, clock=clock)
-        workspace._create_topics()
+        try:
+            workspace._create_topics()
+        except LogAwayError as error:
+            logger.warning("no topics are made in %s yet: %s", path, error.message)
         return workspace
 
     def __enter__(self) -> Self:
@@ -124,6 +143,10 @@ class Workspace:
         for name in ("session", "_judging", "samples", "log", "lake", "state", "_judging_state"):
             if name in self.__dict__:
                 self.__dict__.pop(name).close()
+        if "_spark" in self.__dict__:
+            session = self.__dict__.pop("_spark")
+            if self._owns_spark:
+                session.stop()
 
     # -- stores, opened on first use -----------------------------------------------------
 
@@ -298,7 +321,8 @@ class Workspace:
         """Events that are in the event log and not yet in the speed layer's state."""
         behind = 0
         for topic in self.log.topics():
-            if topic != ALERTS:
+            # What the speed layer never reads, such as alerts, waits for nobody.
+            if topic != ALERTS and set(self.log.schema(topic).names) >= _EVENT:
                 reached = {**self.log.start_offsets(topic), **self.state.position(topic).next}
                 ends = self.log.end_offsets(topic)
                 behind += sum(end - reached.get(part, 0) for part, end in ends.items())
@@ -367,9 +391,12 @@ class Workspace:
         tell = on_stage or (lambda _: None)
         with (
             self._role("batch"),
-            noting(self.path, why, full=full, clock=self.clock) as noted,
+            noting(
+                self.path, why, full=full, clock=self.clock, engine=self.settings.batch.engine
+            ) as noted,
             self._connect() as connection,
         ):
+            states = self._state_engine(connection)
             epoch = self.state.sealed_epoch()
             cleaned = []
             for topic, contract in TOPICS.items():
@@ -381,7 +408,7 @@ class Workspace:
             tell("rating pairs")
             rebuild_pair_ratings(self.lake, connection)
             noted.enter("views")
-            recomputer = Recomputer(self.lake, connection)
+            recomputer = Recomputer(self.lake, connection, states)
             runs = recomputer.run(
                 self.views.values(),
                 epoch=epoch,
@@ -393,17 +420,30 @@ class Workspace:
             noted.tell(epoch, sum(topic.written for topic in cleaned), runs, pruned)
             return BatchReport(epoch, tuple(cleaned), tuple(runs), pruned)
 
+    def _state_engine(self, connection: duckdb.DuckDBPyConnection) -> StateEngine:
+        """What computes the batch layer's states; Spark is started when there is work for it."""
+        if self.settings.batch.engine != SparkStates.name:
+            return DuckDBStates(connection)
+        check_reach(self.settings.spark, self.settings.lake)
+        return SparkStates(lambda: self._spark)
+
+    @cached_property
+    def _spark(self) -> "SparkSession":
+        """The process's Spark session; one that others have started before is theirs to stop."""
+        from playhead.cluster import jars
+
+        settings, self._owns_spark = self.settings, not is_running()
+        return lake_session(
+            settings.spark,
+            settings.lake,
+            self.path,
+            lambda: jars("spark"),
+            streams=settings.speed.engine == "spark",
+        )
+
     def _prune(self) -> int:
         """Drop speed blocks that the batch states cover."""
-        pruned = 0
-        for view in self.views.values():
-            for leaf in view.leaves:
-                table = state_table(view, leaf)
-                if self.lake.exists(table):
-                    covered = StateCoverage.of(self.lake.properties(table))
-                    if covered is not None and covered.epoch:
-                        pruned += self.state.prune(state_name(view, leaf), covered.epoch)
-        return pruned
+        return prune_covered(self.lake, self.state, self.views.values())
 
     def replay(
         self,
@@ -451,18 +491,67 @@ class Workspace:
         on_step: Callable[[Step], None] | None = None,
     ) -> None:
         """Run the speed layer until `stop`, or with `drain` until the event log is in state."""
-        with self._role("speed layer"), self._connect() as connection:
-            layer = self.speed_layer(connection, samples=self.samples)
+        with (
+            self._role("speed layer"),
+            self._connect() as connection,
+            self._speed_parts() as (state, source),
+        ):
+            layer = self.speed_layer(connection, samples=self.samples, state=state, source=source)
             layer.start()
             layer.run(stop or threading.Event(), drain=drain, on_step=on_step)
 
+    @contextmanager
+    def _speed_parts(self) -> Iterator[tuple[StateStore, Source | None]]:
+        """The speed layer's state, and what takes events in, as its engine says."""
+        if self.settings.speed.engine != "spark":
+            yield self.state, None
+            return
+        check_reach(self.settings.spark, self.settings.lake)
+        source = self._spark_source()
+        with self.shared_state() as state:
+            try:
+                yield state, source
+            finally:
+                source.stop()
+
+    def _spark_source(self) -> Source:
+        """Events by Spark, which is started when the first ones are taken in.
+
+        Raises:
+            SettingError: they are not on brokers.
+        """
+        if not self.settings.log.brokers:
+            raise SettingError(
+                'speed.engine = "spark" reads events from Kafka, and the event log is a file',
+                hint='Set log.brokers, or speed.engine = "duckdb".',
+            )
+        # Only who has brokers has their client.
+        from playhead.eventlog.kafka import KafkaEventLog
+        from playhead.speed.spark import SparkSource
+
+        assert isinstance(self.log, KafkaEventLog)  # noqa: S101 - a log on brokers is one
+        return SparkSource(
+            self.log,
+            lambda: self._spark,
+            trigger_ms=self.settings.speed.trigger_ms,
+            limit=self.settings.speed.max_events,
+            scratch=self.path / "tmp",
+        )
+
     def speed_layer(
-        self, connection: duckdb.DuckDBPyConnection, *, samples: Samples | None = None
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        *,
+        samples: Samples | None = None,
+        state: StateStore | None = None,
+        source: Source | None = None,
     ) -> SpeedLayer:
         """The speed layer over this workspace; the caller holds its role.
 
         Args:
             samples: where it counts what it does, for the gates; None: nowhere.
+            state: its state; None: the workspace's own alone.
+            source: takes events in; None: this process does.
         """
         settings = self.settings.speed
         config = SpeedConfig(
@@ -475,7 +564,7 @@ class Workspace:
         )
         return SpeedLayer(
             self.log,
-            self.state,
+            state or self.state,
             self.lake,
             self.views,
             connection,
@@ -484,7 +573,42 @@ class Workspace:
             changed_views=self._changed_views,
             config=config,
             samples=samples,
+            source=source,
         )
+
+    @contextmanager
+    def shared_state(self) -> Iterator[SharedState]:
+        """The speed layer's state with its truth in the lake; the caller holds its role."""
+        with self._journal() as journal:
+            state = SharedState(self.path / "state.db", journal, self._prune)
+            try:
+                yield state
+            finally:
+                state.close()
+
+    def follow_states(
+        self, stop: threading.Event, on_look: Callable[[Look], None] | None = None
+    ) -> None:
+        """Keep this machine's live states at those of the lake until `stop`.
+
+        Args:
+            on_look: told of every look, also while the lake is away.
+
+        Raises:
+            WorkspaceBusyError: a speed layer, or another one that follows, runs here.
+        """
+
+        def prune() -> int:
+            self._changed_views()
+            return self._prune()
+
+        with self._role("speed layer"), self._journal() as journal:
+            Replica(self.path / "state.db", journal, prune).follow(stop, on_look)
+
+    @contextmanager
+    def _journal(self) -> Iterator[Journal]:
+        with self._connect() as connection:
+            yield Journal(self.lake, connection, self.path / "tmp" / "journal")
 
     def _judge(self, view: View, windows: Sequence[datetime]) -> pa.Table:
         return self._judging.windows(view, list(windows))

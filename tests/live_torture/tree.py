@@ -33,8 +33,11 @@ address = "{api}"
 address = ""
 [speed]
 seal_seconds = 1
+{speed}
 [batch]
 every_minutes = 1
+{batch}
+{beside}
 """
 
 
@@ -44,26 +47,40 @@ class Tree:
     Args:
         views: SQL of the workspace's own views, by name.
         shim: makes the disk fail; None: it never does.
+        beside: more sections of its settings, such as those of servers.
+        engines: what runs the layers "speed" and "batch", where that is not DuckDB.
     """
 
-    def __init__(self, folder: Path, views: Mapping[str, str], shim: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        views: Mapping[str, str],
+        shim: Path | None = None,
+        *,
+        beside: str = "",
+        engines: Mapping[str, str] | None = None,
+    ) -> None:
         self.workspace = folder / "w"
         self._failing = folder / "failing"
         self._log = folder / "faults.log"
         self._said = folder / "up.log"
         self._shim = shim
+        chosen = {name: one for name, one in (engines or {}).items() if one != "duckdb"}
+        lines = {name: f'engine = "{one}"' for name, one in chosen.items()}
+        self._settings = {"speed": "", "batch": "", "beside": beside} | lines
         self._up: subprocess.Popen[bytes] | None = None
         self._may_have_ended = False
         self._paused: list[tuple[float, ProcessId]] = []
+        self.workspace.mkdir()
+        self._settle_at("127.0.0.1:0", "127.0.0.1:0")
         with Workspace.create(self.workspace) as opened:
             load_dimensions(opened)
         (self.workspace / "views").mkdir(exist_ok=True)
         for name, sql in views.items():
             (self.workspace / "views" / f"{name}.sql").write_text(sql, encoding="utf-8")
-        self._settle_at("127.0.0.1:0", "127.0.0.1:0")
 
     def _settle_at(self, gateway: str, api: str) -> None:
-        text = _SETTINGS.format(gateway=gateway, api=api)
+        text = _SETTINGS.format(gateway=gateway, api=api, **self._settings)
         (self.workspace / FILE).write_text(text, encoding="utf-8")
 
     # -- start and end -------------------------------------------------------------------

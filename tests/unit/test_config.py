@@ -51,7 +51,7 @@ def test_other_variables_are_none_of_ours(tmp_path: Path) -> None:
         ("[sped]", "no section [sped]"),
         ("trigger_ms = 3", "no section [trigger_ms]"),
         ("[speed]\ntriger_ms = 3", "Did you mean trigger_ms?"),
-        ("[speed]\nqqq = 3", "There are trigger_ms, seal_seconds"),
+        ("[speed]\nqqq = 3", "There are engine, trigger_ms, seal_seconds"),
         ("[speed", "Expected ']'"),
         ("[speed]\ntrigger_ms = 0", "speed.trigger_ms = 0 is no whole number of at least 1"),
         ("[speed]\ntrigger_ms = 2.5", "2.5 is no whole number"),

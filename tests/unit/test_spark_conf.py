@@ -134,6 +134,12 @@ def test_other_catalogs_and_warehouses() -> None:
     rest = _values(iceberg("gs://events/lake", "https://catalog.example.org/api"))
     assert rest["spark.sql.catalog.playhead.type"] == "rest"
     assert rest["spark.sql.catalog.playhead.io-impl"].endswith("GCSFileIO")
+    told = {"credential": "id:hidden", "scope": "lake", "warehouse": "events"}
+    asked = iceberg("s3://events/lake", "https://catalog.example.org/api", rest=told)
+    rest = _values(asked)
+    assert rest["spark.sql.catalog.playhead.warehouse"] == "events"
+    assert rest["spark.sql.catalog.playhead.scope"] == "lake"
+    assert [s.value for s in asked if is_secret(s)] == ["id:hidden"]
     local = _values(iceberg("/srv/lake", "postgresql://db.example.org/lake"))
     assert local["spark.sql.catalog.playhead.uri"] == "jdbc:postgresql://db.example.org:5432/lake"
     assert "spark.sql.catalog.playhead.io-impl" not in local

@@ -8,7 +8,7 @@ import pytest
 
 from playhead.engines.spark import session, spark_home, spark_session
 from playhead.errors import EngineError
-from playhead.views.dialects import spark_type
+from playhead.views.dialects import spark_type, transpile
 
 
 def test_the_engine_is_imported_without_pyspark() -> None:
@@ -51,3 +51,10 @@ def test_without_java_a_package_is_named(monkeypatch: pytest.MonkeyPatch, tmp_pa
 )
 def test_types_have_their_spark_names(kind: str, wanted: str) -> None:
     assert spark_type(kind) == wanted
+
+
+@pytest.mark.parametrize("condition", ["TRUE", "NULL", "had_typo"])
+def test_a_condition_is_never_a_list_of_column_names(condition: str) -> None:
+    # Spark reads `FROM events WHERE (x)` as a table alias "WHERE" with a column "x".
+    text = " ".join(transpile(f"SELECT 1 FROM events WHERE ({condition})", "spark").split())
+    assert text.endswith(f"WHERE {condition}")

@@ -35,7 +35,8 @@ def up(
         list[str] | None,
         typer.Option(
             metavar="PART",
-            help="Run these parts only: gateway, speed, batch, api, dashboard. May be repeated.",
+            help="Run these parts only: gateway, speed, batch, api, dashboard; states where "
+            "the speed layer runs on Spark elsewhere. May be repeated.",
         ),
     ] = None,
     detach: Annotated[
@@ -68,10 +69,9 @@ def _supervisor(path: Path, only: Sequence[str]) -> "Supervisor":
     from playhead.config import MARK, read_settings
     from playhead.errors import WorkspaceError
     from playhead.platform.parts import (
-        chosen_parts,
+        parts_to_run,
         secure_sockets,
         standard_addresses,
-        standard_parts,
     )
     from playhead.platform.supervisor import Supervisor
 
@@ -81,7 +81,7 @@ def _supervisor(path: Path, only: Sequence[str]) -> "Supervisor":
     settings = read_settings(path)
     return Supervisor(
         path,
-        chosen_parts(standard_parts(path, settings), only),
+        parts_to_run(path, settings, only),
         standard_addresses(settings),
         secure=secure_sockets(settings),
     )

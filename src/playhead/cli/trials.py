@@ -20,7 +20,11 @@ PANEL = "Trials"
 @command(
     app,
     panel=PANEL,
-    examples=["playhead demo --workspace demo", "playhead demo --workspace demo --data data"],
+    examples=[
+        "playhead demo --workspace demo",
+        "playhead demo --workspace demo --data data",
+        "playhead demo --workspace cluster-demo --cluster --events 100000",
+    ],
 )
 def demo(
     invocation: Invocation,
@@ -34,23 +38,41 @@ def demo(
         bool | None,
         typer.Option(
             "--keep/--no-keep",
-            help="Go on serving until Ctrl-C; by default where stdout is a terminal.",
+            help="Go on serving until Ctrl-C; by default where stdout is a terminal, and "
+            "with --cluster never.",
             show_default=False,
         ),
     ] = None,
+    cluster: Annotated[
+        bool,
+        typer.Option("--cluster", help="On a broker, an object store and a database of its own."),
+    ] = False,
+    events: Annotated[
+        int,
+        typer.Option(min=1_000, help="With --cluster: how many are generated, about."),
+    ] = 1_000_000,
 ) -> None:
     """Show the platform at work, from nothing to answers checked against a full recomputation.
 
     Loads all but the last tenth of the sessions and runs the batch layer, starts the platform,
     sends the rest over HTTP and asks the API. It leaves a workspace on which every other command
     works.
-    """
-    from playhead.demo import run_demo
 
+    With --cluster it starts servers on this machine, sends the same events to a platform on them
+    and into a workspace of its own, and compares every view. Whatever it started, it stops.
+    """
     # The demo ends the processes of its platform before it goes.
     invocation.interrupts.patient = True
-    goes_on = stdout().is_terminal if keep is None else keep
-    if not run_demo(invocation.workspace, data, keep=goes_on):
+    if cluster:
+        from playhead.demo.cluster import run_cluster_demo
+
+        equal = run_cluster_demo(invocation.workspace, data, events=events, keep=bool(keep))
+    else:
+        from playhead.demo import run_demo
+
+        goes_on = stdout().is_terminal if keep is None else keep
+        equal = run_demo(invocation.workspace, data, keep=goes_on)
+    if not equal:
         raise CoverageError(
             "the merged answer of a view differs from its full recomputation",
             hint="That must not happen: please report it, with the data if you can.",

@@ -4,6 +4,7 @@ from playhead.cluster.broker import Broker
 from playhead.cluster.jars import jars
 from playhead.cluster.postgres import Postgres
 from playhead.cluster.server import Server, free_port, program
+from playhead.cluster.servers import Servers, check_installed
 from playhead.cluster.spark import SparkCluster
 from playhead.cluster.store import ObjectStore
 
@@ -12,7 +13,9 @@ __all__ = [
     "ObjectStore",
     "Postgres",
     "Server",
+    "Servers",
     "SparkCluster",
+    "check_installed",
     "free_port",
     "jars",
     "program",

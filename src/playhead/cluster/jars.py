@@ -10,7 +10,7 @@ from pathlib import Path
 from playhead.cluster.server import program
 from playhead.errors import ServerError
 
-__all__ = ["jars"]
+__all__ = ["has_jars", "jars"]
 
 FOLDER = "PLAYHEAD_JARS"
 """The environment's name for where jars are kept; by default below the user's cache."""
@@ -29,10 +29,7 @@ def jars(name: str) -> Path:
     Raises:
         ServerError: Maven is missing, or cannot get them.
     """
-    pom = _POMS / f"{name}.pom.xml"
-    # Another pom has a folder of its own, so that a newer Playhead never mixes versions.
-    digest = hashlib.sha256(pom.read_bytes()).hexdigest()[:12]
-    folder = _kept_in() / f"{name}-{digest}"
+    pom, folder = _POMS / f"{name}.pom.xml", _folder(name)
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
@@ -40,6 +37,17 @@ def jars(name: str) -> Path:
             _fetch(pom, fetched)
             _publish(fetched, folder)
     return folder
+
+
+def has_jars(name: str) -> bool:
+    """Whether they are here already, so that neither Maven nor a network is needed."""
+    return _folder(name).is_dir()
+
+
+def _folder(name: str) -> Path:
+    pom = _POMS / f"{name}.pom.xml"
+    # Another pom has a folder of its own, so that a newer Playhead never mixes versions.
+    return _kept_in() / f"{name}-{hashlib.sha256(pom.read_bytes()).hexdigest()[:12]}"
 
 
 def _kept_in() -> Path:

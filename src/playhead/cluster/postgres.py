@@ -12,7 +12,7 @@ from pathlib import Path
 from playhead.cluster.server import LOOPBACK, Server, free_port
 from playhead.errors import ServerError
 
-__all__ = ["Postgres"]
+__all__ = ["Postgres", "postgres_program"]
 
 _FOLDERS = "/usr/lib/postgresql/*/bin"
 _NEEDED = "Install PostgreSQL (Debian: apt-get install postgresql)."
@@ -51,8 +51,8 @@ class Postgres:
         _give(self.folder)
         if not (data / "PG_VERSION").exists():
             self._make(data)
-        command = [_program("postgres"), "-D", str(data), "-p", str(self.port), "-h", LOOPBACK,
-                   "-k", str(self.folder)]  # fmt: skip
+        command = [postgres_program("postgres"), "-D", str(data), "-p", str(self.port),
+                   "-h", LOOPBACK, "-k", str(self.folder)]  # fmt: skip
         # SIGTERM would wait for all who are connected to leave.
         self._server = Server(
             "PostgreSQL", _as_service(command), log=self.folder / "log", folder=self.folder,
@@ -63,7 +63,7 @@ class Postgres:
         self.address = self.make_database(_USER)
 
     def _is_ready(self) -> bool:
-        asked = [_program("pg_isready"), "-q", "-h", LOOPBACK, "-p", str(self.port)]
+        asked = [postgres_program("pg_isready"), "-q", "-h", LOOPBACK, "-p", str(self.port)]
         return subprocess.run(asked, timeout=_INIT_S, check=False).returncode == 0
 
     def stop(self) -> None:
@@ -81,7 +81,7 @@ class Postgres:
         secret.touch(0o600)
         secret.write_text(self.password)
         _give(secret)
-        _run([_program("initdb"), "-D", str(data), "-U", _USER, "--pwfile", str(secret),
+        _run([postgres_program("initdb"), "-D", str(data), "-U", _USER, "--pwfile", str(secret),
               "--auth=scram-sha-256", "-E", "UTF8", "--locale=C"])  # fmt: skip
 
     def make_database(self, name: str) -> str:
@@ -93,7 +93,7 @@ class Postgres:
         known = {**os.environ, "PGPASSWORD": self.password}
         where = ["-h", LOOPBACK, "-p", str(self.port), "-U", _USER]
         ended = subprocess.run(
-            [_program("createdb"), *where, name],
+            [postgres_program("createdb"), *where, name],
             capture_output=True, text=True, env=known, timeout=_INIT_S, check=False,
         )  # fmt: skip
         if ended.returncode and "already exists" not in ended.stderr:
@@ -101,8 +101,12 @@ class Postgres:
         return f"postgresql://{_USER}@{LOOPBACK}:{self.port}/{name}"
 
 
-def _program(name: str) -> str:
-    """One of PostgreSQL's programs, of its newest version that is installed."""
+def postgres_program(name: str) -> str:
+    """One of PostgreSQL's programs, of its newest version that is installed.
+
+    Raises:
+        ServerError: it is not installed.
+    """
     found = sorted(Path("/").glob(f"{_FOLDERS[1:]}/{name}"), key=lambda path: path.parts[-3])
     if found:
         return str(found[-1])

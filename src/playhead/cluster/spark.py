@@ -61,6 +61,11 @@ class SparkCluster:
         return f"spark://{LOOPBACK}:{self._port}"
 
     @property
+    def page(self) -> str:
+        """Of the master, for people."""
+        return f"http://{LOOPBACK}:{self._page}"
+
+    @property
     def alive(self) -> int:
         """How many workers the master counts on; it takes a minute to give up a silent one.
 

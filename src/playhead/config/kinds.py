@@ -96,6 +96,17 @@ def text(default: str, wanted: str) -> Any:
     return setting(default, Kind(wanted, read))
 
 
+def choice(default: str, *others: str) -> Any:
+    """One of a few words."""
+    known = (default, *others)
+
+    def read(value: Any) -> str | None:
+        found = value.strip().lower() if isinstance(value, str) else None
+        return found if found in known else None
+
+    return setting(default, Kind(" or ".join(f'"{word}"' for word in known), read))
+
+
 def brokers(default: str) -> Any:
     """Addresses of Kafka brokers with commas between them; empty: none."""
 

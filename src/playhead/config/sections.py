@@ -35,7 +35,8 @@ class LakeSettings:
 
     Attributes:
         warehouse: where its files are, such as "s3://bucket/folder"; empty: in the workspace.
-        catalog: the database that names its tables, if they are not in the workspace.
+        catalog: the database or the REST catalog that names its tables, if they are not in the
+            workspace.
         endpoint: of an object store other than Amazon's or Google's own.
         cache_gb: what this machine may keep of files that are elsewhere.
     """
@@ -44,8 +45,9 @@ class LakeSettings:
         ("s3", "gs"), 'address of an object store, such as "s3://bucket/folder"'
     )
     catalog: str = kinds.place(
-        ("postgresql",),
-        'address of a database without a password, such as "postgresql://user@host:5432/name"',
+        ("postgresql", "http", "https"),
+        "address of a database or a REST catalog without a password, such as "
+        '"postgresql://user@host:5432/name" or "https://host/api/catalog"',
     )
     endpoint: str = kinds.place(("http", "https"), 'address, such as "http://127.0.0.1:8333"')
     cache_gb: int = kinds.whole(20)
@@ -56,12 +58,15 @@ class SpeedSettings:
     """The speed layer.
 
     Attributes:
+        engine: what takes events in: "duckdb" in this process, or "spark" where section [spark]
+            says, from the brokers of section [log].
         trigger_ms: from the start of one micro-batch to the next.
         seal_seconds: how long an epoch stays open before its events go to the lake.
         dedupe_hours: a repeated event is dropped if the first came this recently.
         max_events: of one topic in one micro-batch.
     """
 
+    engine: str = kinds.choice("duckdb", "spark")
     trigger_ms: int = kinds.whole(100)
     seal_seconds: int = kinds.whole(60)
     dedupe_hours: int = kinds.whole(24)
@@ -166,12 +171,15 @@ class DashboardSettings:
 
 @dataclass(frozen=True)
 class BatchSettings:
-    """The batch layer of a running platform.
+    """The batch layer.
 
     Attributes:
-        every_minutes: from the start of one run to the next; 0: never by itself.
+        engine: what runs it: "duckdb" on this machine, or "spark" where section [spark] says.
+        every_minutes: of a running platform: from the start of one run to the next; 0: never by
+            itself.
     """
 
+    engine: str = kinds.choice("duckdb", "spark")
     every_minutes: int = kinds.whole(60, least=0)
 
 

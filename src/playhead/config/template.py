@@ -15,10 +15,12 @@ TEMPLATE = """\
 [lake]
 # warehouse = ""            # where files are, "s3://bucket/folder"; "" means in the workspace
 # catalog = ""              # and then what names tables: "postgresql://user@host:5432/name"
+#                           # or a REST catalog: "https://host/api/catalog"
 # endpoint = ""             # of an object store other than Amazon's or Google's own
 # cache_gb = 20             # what this machine may keep of files that are elsewhere
 
 [speed]
+# engine = "duckdb"         # in this process; "spark": as section [spark] says, from [log] brokers
 # trigger_ms = 100          # from the start of one micro-batch to the next
 # seal_seconds = 60         # how long an epoch stays open before it goes to the lake
 # dedupe_hours = 24         # a repeated event is dropped if the first came this recently
@@ -62,6 +64,7 @@ TEMPLATE = """\
 # tls_key = ""
 
 [batch]
+# engine = "duckdb"         # on this machine; "spark": as section [spark] says
 # every_minutes = 60        # from the start of one run to the next; 0: never by itself
 
 [spark]

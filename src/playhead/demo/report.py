@@ -25,8 +25,10 @@ __all__ = [
     "print_letters",
     "print_quality",
     "print_traffic",
+    "report_console",
 ]
 
+_PIPED_WIDTH = 120
 _SHOWN_ALERTS = 5
 _SHOWN_REASONS = 10
 _GATE_STYLES = {"pass": "green", "fail": "bold red", "unknown": "dim"}
@@ -39,6 +41,12 @@ _QUALITY = {
     "implausible": ("out_of_range", "longer_than_title", "click_without_results"),
     "too early": ("before_subscription", "before_added"),
 }
+
+
+def report_console() -> Console:
+    """Stdout, as wide as the terminal; elsewhere wide enough for every table."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_PIPED_WIDTH)
 
 
 def print_headlines(out: Console, verdicts: Sequence[Verdict]) -> None:

@@ -2,11 +2,9 @@
 
 import shlex
 import shutil
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -16,16 +14,14 @@ from rich.text import Text
 from playhead.assemble import Workspace
 from playhead.batch.deadletters import Wanted
 from playhead.batch.load import LoadReport, Progress
-from playhead.batch.readers import open_rows
-from playhead.batch.sources import Source, find_sources
-from playhead.batch.sqltext import identifier
-from playhead.batch.values import date_field, text_name, value_sql
 from playhead.clock import SystemClock
-from playhead.contracts import FILES, TOPICS
+from playhead.contracts import TOPICS
 from playhead.demo.asking import Api
 from playhead.demo.check import Verdict, check_view
 from playhead.demo.encore import RATE, Encore
+from playhead.demo.ending import interrupted_by_signals
 from playhead.demo.folder import DATA, claim
+from playhead.demo.recorded import check_data, last_tenth, recorded_files
 from playhead.demo.report import (
     print_alerts,
     print_check,
@@ -34,12 +30,11 @@ from playhead.demo.report import (
     print_letters,
     print_quality,
     print_traffic,
+    report_console,
 )
 from playhead.demo.running import PlatformBeside
 from playhead.demo.stages import Stage, Stages, serving_line
 from playhead.demo.traffic import Pulse, Traffic
-from playhead.engines import connect
-from playhead.errors import LoadError
 from playhead.ops.gates import measure
 from playhead.testing.generate import GenerateSpec, generate
 
@@ -48,16 +43,8 @@ __all__ = ["DEMO_SPEC", "run_demo"]
 DEMO_SPEC = GenerateSpec(users=2_000, movies=300, sessions=20_000, days=120, seed=7)
 """The data set of a demo that is given none: small enough for a few seconds."""
 
-SESSIONS = "playback"
-
-REPLAYED = 0.1
-"""The share of the sessions that comes as live traffic."""
-
 _BLOCKS = 20
 """About how often the live traffic waits for the gateway's answers."""
-
-_PIPED_WIDTH = 120
-_ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 def run_demo(
@@ -85,12 +72,12 @@ def run_demo(
         KeyboardInterrupt: by Ctrl-C or SIGTERM before the end; the platform has ended, too.
     """
     console = console or Console(stderr=True, highlight=False)
-    out = out or _stdout()
+    out = out or report_console()
     if data is not None:
-        _check_data(data)
+        check_data(data)
     origin = str(data.resolve()) if data else f"generated: {spec}"
     with ExitStack() as stack:
-        stack.enter_context(_interrupted_by_signals())
+        stack.enter_context(interrupted_by_signals())
         opened = stack.enter_context(claim(workspace, origin))
         return _Demo(opened, data, spec, console, out).run(keep=keep)
 
@@ -157,7 +144,7 @@ class _Demo:
     def _find_data(self) -> Path:
         if self._data is not None:
             with self._stages.stage("data") as stage:
-                sources = _sources(self._data)
+                sources = recorded_files(self._data)
                 size = sum(source.size_bytes for source in sources.values())
                 stage.tell(f"{len(sources)} files of {size / 1e6:,.1f} MB in {self._data}")
             return self._data
@@ -174,7 +161,7 @@ class _Demo:
     def _load(self, folder: Path) -> tuple[LoadReport, date]:
         """Load all but the last tenth; the day on which that begins."""
         with self._stages.stage("load", "looking for the last tenth") as stage:
-            since = _last_tenth(folder)
+            since = last_tenth(folder)
             report = self._workspace.load(
                 folder, until=since, ignore_unknown=True, progress=_telling(stage)
             )
@@ -280,40 +267,6 @@ def _program() -> str:
     return shlex.quote(str(shown))
 
 
-def _sources(folder: Path) -> dict[str, Source]:
-    return find_sources(folder, FILES)
-
-
-def _check_data(folder: Path) -> None:
-    """Refuse a folder without sessions before anything is made or deleted."""
-    sessions = TOPICS[SESSIONS].file
-    if sessions not in _sources(folder):
-        raise LoadError(
-            f"{folder} holds no {sessions}",
-            hint="The demo replays sessions: give a folder with that file, or none at all.",
-        )
-
-
-def _last_tenth(folder: Path) -> date:
-    """The day from which on at most about a tenth of the sessions happened."""
-    contract = TOPICS[SESSIONS]
-    day = date_field(contract)
-    assert day is not None  # noqa: S101 - every topic has one
-    source = _sources(folder)[str(contract.file)]
-    with connect() as con, open_rows(source, contract, con, ignore_unknown=True) as rows:
-        texts = f"SELECT {identifier(day.source or '')} AS {text_name(day.source or '')} FROM "
-        found = con.execute(
-            f"SELECT quantile_disc(day, {1 - REPLAYED}) FROM (SELECT {value_sql(day)} AS day "
-            f"FROM ({texts} {rows.sql}))"
-        ).fetchone()
-    if not found or found[0] is None:
-        raise LoadError(
-            f"{source.name}: no session has a date", hint="The demo needs sessions to replay."
-        )
-    since: date = found[0]
-    return since
-
-
 def _telling(stage: Stage) -> Callable[[Progress], None]:
     def tell(at: Progress) -> None:
         share = at.bytes_read / max(at.bytes_total, 1)
@@ -321,28 +274,3 @@ def _telling(stage: Stage) -> Callable[[Progress], None]:
         stage.tell(f"{doing} {at.table}: {at.rows:,} rows", share)
 
     return tell
-
-
-def _stdout() -> Console:
-    """As wide as the terminal; elsewhere wide enough for every table."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=_PIPED_WIDTH)
-
-
-@contextmanager
-def _interrupted_by_signals() -> Iterator[None]:
-    """Let SIGTERM and a closed terminal end the demo as Ctrl-C does: in order, with all parts."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(_: int, __: object) -> None:
-        raise KeyboardInterrupt
-
-    heard = [n for n in _ENDING if signal.getsignal(n) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, interrupt) for number in heard}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

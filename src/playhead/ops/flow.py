@@ -98,13 +98,13 @@ class LogFlow:
 
     Attributes:
         events: that are in it, over all topics that the speed layer reads.
-        bytes: of its file with its journal.
+        bytes: of its file with its journal; None: it is on brokers.
         retention: how long events stay at least.
         oldest: when the first of them came in (naive UTC); None without events.
     """
 
     events: int
-    bytes: int
+    bytes: int | None
     retention: timedelta
     oldest: datetime | None
 
@@ -329,7 +329,7 @@ class FlowMeter:
         workspace = self._workspace
         return LogFlow(
             sum(lag.end - lag.start for lag in lags),
-            file_bytes(workspace.path / "log.db"),
+            None if workspace.settings.log.brokers else file_bytes(workspace.path / "log.db"),
             workspace.settings.retention,
             self._oldest_of(lags),
         )

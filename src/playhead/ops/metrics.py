@@ -164,7 +164,8 @@ class WorkspaceCollector(Collector):
     def _disk(self) -> Iterator[Metric]:
         path = self._workspace.path
         size = _family("playhead_file_bytes", "Bytes of a file with its journal.", ("file",))
-        for name in ("log.db", "state.db"):
+        brokers = self._workspace.settings.log.brokers
+        for name in ("state.db",) if brokers else ("log.db", "state.db"):
             size.add_metric((name,), file_bytes(path / name))
         yield size
         yield _gauge("playhead_disk_free_bytes", "Free where the workspace is.", bytes_free(path))

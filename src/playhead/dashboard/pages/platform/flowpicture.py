@@ -173,7 +173,8 @@ def _figures(name: str, flow: Flow) -> tuple[str, str]:
                     f"{_per_min(flow.rejected_per_s)} refused"),
         "dead letters": (f"{shown(letters)} held", f"{_per_min(flow.rejected_per_s)} now"),
         "event log": (f"{shown(log.events)} events",
-                      f"{size(log.bytes)}, kept {duration(log.retention.total_seconds())}"),
+                      f"{'on brokers' if log.bytes is None else size(log.bytes)}, "
+                      f"kept {duration(log.retention.total_seconds())}"),
         "speed layer": (f"{shown(flow.lag_events)} wait, {duration(flow.lag_s)}",
                         f"epoch {epochs.open:,}: {shown(epochs.open_events)} events"),
         "lake": ("–", "") if storage is None else (
