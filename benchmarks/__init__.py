@@ -20,4 +20,5 @@ NAMES = (
     "dashboards",
     "spark",
     "kafka",
+    "stream",
 )

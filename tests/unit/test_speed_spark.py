@@ -17,7 +17,7 @@ from playhead.eventlog.keys import hash_pairs
 from playhead.speed.spark.messages import FIRST, KNOWN, REFUSED, SECOND, Messages
 from playhead.speed.spark.options import java_options, source_options
 from playhead.speed.spark.packing import pack, unpack
-from playhead.speed.spark.partials import Carried, Partials, StatePlan, places
+from playhead.speed.spark.partials import Carried, Partials, StatePlan, Worth, places
 from playhead.speed.spark.source import _after, _ends
 from playhead.views import View
 
@@ -146,9 +146,37 @@ class TestPartials:
         work = Partials(cast("Any", _Sent(carried)), {0: 0, 1: 0}, np.empty(0, np.int64))
         rows = pa.RecordBatch.from_pydict({"events": pa.array([pack(events)], pa.binary())})
         pieces = pa.Table.from_batches(list(work.make(iter([rows])))).to_pylist()
-        assert [(p["kind"], p["name"]) for p in pieces] == [("events", "bad"), ("states", "s")]
-        kept = unpack(pa.scalar(pieces[0]["body"], pa.binary()))
+        assert [(p["kind"], p["name"]) for p in pieces] == [("states", "s"), ("events", "bad")]
+        kept = unpack(pa.scalar(pieces[1]["body"], pa.binary()))
         assert kept.select(["n"]).equals(events.select(["n"]))
+
+
+class TestWorth:
+    def test_states_that_are_not_fewer_than_events_are_left_and_tried_again(self) -> None:
+        worth = Worth()
+        worth.note("many", 90, 100)
+        worth.note("few", 10, 100)
+        left = 0
+        while worth.whole:
+            assert worth.whole == {"many"}
+            worth.passed()
+            left += 1
+        assert left > 1
+        worth.note("many", 10, 100)
+        assert not worth.whole
+
+    def test_events_that_are_left_are_one_piece_for_all_their_states(self) -> None:
+        (leaf,) = VIEW.leaves
+        plans = tuple(StatePlan.of(name, leaf) for name in ("s", "t", "u"))
+        sent = cast("Any", _Sent(Carried(plans, (), (), {})))
+        work = Partials(sent, {0: 0, 1: 0}, np.empty(0, np.int64), frozenset({"s", "u"}))
+        rows = pa.RecordBatch.from_pydict(
+            {"events": pa.array([pack(TestPartials.EVENTS)], pa.binary())}
+        )
+        pieces = pa.Table.from_batches(list(work.make(iter([rows])))).to_pylist()
+        assert [(p["kind"], p["name"]) for p in pieces] == [("states", "t"), ("events", "s u")]
+        kept = unpack(pa.scalar(pieces[1]["body"], pa.binary()))
+        assert set(kept.column_names) == {"event_time", "k", "n", "u"}
 
 
 class TestOffsets:

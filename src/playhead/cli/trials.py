@@ -93,7 +93,7 @@ def bench(
         typer.Argument(
             metavar="NAME",
             help="speed, batch, freshness, query, recovery, growth, log, load, generate, demo, "
-            "gateway, live, dashboards or spark.",
+            "gateway, live, dashboards, spark, kafka or stream.",
         ),
     ],
 ) -> None:

@@ -14,7 +14,7 @@ from playhead.errors import ServerError
 
 __all__ = ["SparkCluster"]
 
-_ASK_S = 2.0
+_ASK_S = 10.0
 
 
 class SparkCluster:

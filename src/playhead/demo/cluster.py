@@ -69,7 +69,7 @@ class Engines:
         return "".join(f"\n[{name}]\n" + "\n".join(told) + "\n" for name, told in sections.items())
 
 
-ENGINES = Engines()
+ENGINES = Engines(batch="spark", speed="spark")
 """What the demo runs with."""
 
 

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from playhead.engines import DuckDBEngine
 from playhead.engines.spark.plans import told
-from playhead.speed.compact import events_part
+from playhead.speed.compact import events_part, joined
 from playhead.speed.enrich import Lookups
 from playhead.speed.records import Encoded, Part, Touched
 from playhead.speed.source import Intake, Kept
@@ -29,6 +29,7 @@ from playhead.speed.spark.partials import (
     WINDOWS,
     Carried,
     Partials,
+    Worth,
     places,
 )
 from playhead.speed.windows import WindowedView, count_before
@@ -51,6 +52,7 @@ class Held:
         frame: with a column `events`.
         position: by partition: what is before these offsets was taken in earlier.
         engine: merges states on the driver.
+        worth: learns what became of the events.
     """
 
     topic: str
@@ -59,10 +61,11 @@ class Held:
     carried: "Broadcast[Carried]"
     position: Mapping[int, int]
     engine: DuckDBEngine
+    worth: Worth
 
     def pieces(self, repeats: npt.NDArray[np.int64]) -> _Pieces:
         """What the workers make of all but those that repeat others, by kind and name."""
-        work = Partials(self.carried, self.position, repeats)
+        work = Partials(self.carried, self.position, repeats, self.worth.whole)
         with told(f"states of {self.topic}"):
             rows = self.frame.select("events").mapInArrow(work.make, PIECES).toArrow()
         found: _Pieces = defaultdict(list)
@@ -123,21 +126,24 @@ class SparkKept(Kept):
         return count_before(self._times, watermark)
 
     def parts(self, states: Sequence[str]) -> list[Part | Encoded]:
-        leaves = self._intake.held.leaves
-        times_us = self._times_us
-        bounds = (int(times_us.min()), int(times_us.max())) if len(times_us) else (None, None)
-        found: list[Part | Encoded] = []
-        for state in states:
-            made = [rows for rows in self._pieces.get((STATES, state), ()) if rows.num_rows]
-            if made:
-                # Parts of one state have a key each once; what workers made may overlap.
-                engine = self._intake.held.engine
-                whole = made[0] if len(made) == 1 else engine.merge(leaves[state], made)
-                found.append(Part((state,), whole, "states", *bounds))
-            if failed := self._pieces.get((EVENTS, state)):
-                together = pa.concat_tables(failed, promote_options="permissive")
-                found.append(events_part((state,), together))
+        held, found = self._intake.held, list[Part | Encoded]()
+        for (kind, name), tables in self._pieces.items():
+            if kind == EVENTS:
+                found.append(events_part(tuple(name.split()), joined(tables)))
+            elif kind == STATES:
+                held.worth.note(name, sum(table.num_rows for table in tables), self.count)
+                found += self._states(name, [table for table in tables if table.num_rows])
+        held.worth.passed()
         return found
+
+    def _states(self, state: str, made: Sequence[pa.Table]) -> list[Part]:
+        """A part of what workers have made of one state, whose keys may overlap."""
+        if not made:
+            return []
+        held, times_us = self._intake.held, self._times_us
+        whole = made[0] if len(made) == 1 else held.engine.merge(held.leaves[state], made)
+        first, last = (int(times_us.min()), int(times_us.max())) if len(times_us) else (None, None)
+        return [Part((state,), whole, "states", first, last)]
 
     def touched(
         self,

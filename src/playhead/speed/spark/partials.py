@@ -1,10 +1,11 @@
 """Partial states on the workers: each makes those of the events that it holds.
 
 States merge, so workers need not exchange a single event: each runs the leaves' partial plans
-over its own, by the engine that it has in its own process. That is the reason why a micro-batch
-of Spark costs milliseconds of planning here, and not seconds of shuffles.
+over its own, by the engine that it has in its own process. That is why a micro-batch needs no
+shuffle. Where a plan would not make events fewer, they stay events, as in one process.
 """
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -16,6 +17,8 @@ import pyarrow as pa
 
 from playhead.engines import DuckDBEngine, connect
 from playhead.errors import EngineError
+from playhead.speed.coding import Coder
+from playhead.speed.compact import WORTH
 from playhead.speed.enrich import Enricher
 from playhead.speed.spark.packing import pack, unpack
 from playhead.views.leaf import Leaf
@@ -24,15 +27,18 @@ from playhead.views.rows import Lookup
 if TYPE_CHECKING:
     from pyspark import Broadcast
 
+logger = logging.getLogger(__name__)
+
 STATES, EVENTS, WINDOWS, LOOKUPS = "states", "events", "windows", "lookups"
-"""What a piece holds: states of a leaf; its events, where its arithmetic fails on them; windows
-that events fall into; how keys fared in dimensions."""
+"""What a piece holds: states; events of the wide topic for states that are named; windows that
+events fall into; how keys fared in dimensions."""
 
 PIECES = "kind string, name string, rows bigint, body binary"
 _SCHEMA = pa.schema(
     [("kind", pa.string()), ("name", pa.string()), ("rows", pa.int64()), ("body", pa.binary())]
 )
 _OFFSET_BITS = 48
+_MEASURE_AGAIN = 16
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,11 @@ class Carried:
     dimensions: Mapping[str, pa.Table]
 
     @cached_property
+    def coder(self) -> Coder:
+        """Codes columns of few values; a worker's process keeps what it finds of them."""
+        return Coder()
+
+    @cached_property
     def enricher(self) -> Enricher:
         """The dimensions, indexed once in a worker's process for all that it does."""
         return Enricher(self.lookups, self.dimensions)
@@ -83,20 +94,21 @@ class Partials:
     Attributes:
         position: by partition: events before these offsets were taken in earlier.
         repeats: places of events that repeat others, as `places` has them.
+        whole: states for which events stay as they are; see `Worth`.
     """
 
     carried: "Broadcast[Carried]"
     position: Mapping[int, int]
     repeats: npt.NDArray[np.int64]
+    whole: frozenset[str] = frozenset()
 
     def make(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """PIECES of batches that have a column `events`."""
-        carried = self.carried.value
         for batch in batches:
             for body in batch.column("events"):
                 events = self._counting(unpack(body))
                 if events.num_rows:
-                    yield from _pieces(carried, events)
+                    yield from self._pieces(events)
 
     def _counting(self, events: pa.Table) -> pa.Table:
         partitions, offsets = (events.column(c).to_numpy() for c in ("partition", "offset"))
@@ -106,6 +118,56 @@ class Partials:
         if len(self.repeats):
             mask &= ~np.isin(places(partitions, offsets), self.repeats)
         return events if mask.all() else events.filter(pa.array(mask))
+
+    def _pieces(self, events: pa.Table) -> Iterator[pa.RecordBatch]:
+        carried, engine = self.carried.value, _engine()
+        enricher = carried.enricher
+        wide = enricher.widen(events)
+        whole = []
+        for plan in carried.states:
+            if plan.state not in self.whole:
+                try:
+                    made = engine.run(plan.sql, {"events": wide}, f"partial of {plan.state}")
+                    yield _piece(STATES, plan.state, made)
+                    continue
+                except EngineError:
+                    # It stops no other view: its readers meet these events, and tell of them.
+                    logger.debug("%s cannot be made here", plan.state, exc_info=True)
+            whole.append(plan)
+        if whole:
+            own = dict.fromkeys(column for plan in whole for column in plan.columns)
+            names = dict.fromkeys((*own, *enricher.columns, "event_time"))
+            kept = carried.coder.code(wide.select(list(names)))
+            yield _piece(EVENTS, " ".join(plan.state for plan in whole), kept)
+        for view, sql in carried.windows:
+            yield _piece(WINDOWS, view, engine.run(sql, {"events": wide}, f"windows of {view}"))
+        found = enricher.lookups(wide)
+        if found:
+            yield _piece(LOOKUPS, "", pa.Table.from_pylist([vars(one) for one in found]))
+
+
+class Worth:
+    """Which states are worth making before they are stored, by what became of the last events.
+
+    Where a state has about as many rows as it had events, those events cost less: one body is
+    there for all such states, and is aggregated once, when it is read or compacted.
+    """
+
+    def __init__(self) -> None:
+        self._left: dict[str, int] = {}
+
+    @property
+    def whole(self) -> frozenset[str]:
+        """States for which events stay as they are."""
+        return frozenset(state for state, batches in self._left.items() if batches)
+
+    def note(self, state: str, rows: int, events: int) -> None:
+        """Tell what the workers have made of some events."""
+        self._left[state] = _MEASURE_AGAIN if rows > WORTH * events else 0
+
+    def passed(self) -> None:
+        """Note that a micro-batch was made; states that were left are tried again after some."""
+        self._left = {state: max(left - 1, 0) for state, left in self._left.items()}
 
 
 def places(
@@ -120,24 +182,6 @@ def places(
 def _engine() -> DuckDBEngine:
     # A worker's process is one of as many as its executor has cores.
     return DuckDBEngine(connect(threads=1))
-
-
-def _pieces(carried: Carried, events: pa.Table) -> Iterator[pa.RecordBatch]:
-    engine, enricher = _engine(), carried.enricher
-    wide = enricher.widen(events)
-    for plan in carried.states:
-        try:
-            made = engine.run(plan.sql, {"events": wide}, f"partial of {plan.state}")
-            yield _piece(STATES, plan.state, made)
-        except EngineError:
-            # One view that cannot be computed stops no other: it meets its events when it is read.
-            names = dict.fromkeys((*plan.columns, *enricher.columns, "event_time"))
-            yield _piece(EVENTS, plan.state, wide.select(list(names)))
-    for view, sql in carried.windows:
-        yield _piece(WINDOWS, view, engine.run(sql, {"events": wide}, f"windows of {view}"))
-    found = enricher.lookups(wide)
-    if found:
-        yield _piece(LOOKUPS, "", pa.Table.from_pylist([vars(one) for one in found]))
 
 
 def _piece(kind: str, name: str, rows: pa.Table) -> pa.RecordBatch:

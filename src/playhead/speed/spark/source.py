@@ -10,7 +10,7 @@ import logging
 import queue
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,7 +32,7 @@ from playhead.speed.spark.intake import Held, SparkIntake
 from playhead.speed.spark.messages import KNOWN, PLACE, REFUSED, Messages, raw_messages
 from playhead.speed.spark.options import source_options
 from playhead.speed.spark.packing import unpack_all
-from playhead.speed.spark.partials import Carried, StatePlan
+from playhead.speed.spark.partials import Carried, StatePlan, Worth
 from playhead.speed.spark.stream import Batch, Stream
 from playhead.speed.topic import LiveTopic
 
@@ -62,11 +62,13 @@ class _Reading:
     Attributes:
         partitions: that its query knows.
         carried: what the workers have of its plan; None: they have to get it.
+        worth: what became of its events.
     """
 
     stream: Stream
     partitions: frozenset[int]
     carried: "Broadcast[Carried] | None" = None
+    worth: Worth = field(default_factory=Worth)
 
 
 class SparkSource(Source):
@@ -227,7 +229,13 @@ class SparkSource(Source):
         if reading.carried is None:
             reading.carried = self._session.sparkContext.broadcast(self._plans[topic.name].carried)
         there = Held(
-            topic.name, dict(topic.leaves), packed, reading.carried, dict(topic.next), self._engine
+            topic.name,
+            dict(topic.leaves),
+            packed,
+            reading.carried,
+            dict(topic.next),
+            self._engine,
+            reading.worth,
         )
         return SparkIntake(there, new.filter(pc.invert(new.column(REFUSED))), after)
 

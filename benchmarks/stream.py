@@ -1,0 +1,127 @@
+"""The speed layer over a real broker: on Spark with one core and with two, and in one process.
+
+In one run, over the same topic on one broker on loopback: all built-in views of playback, from the
+first event read until the last one is in state, with its offsets in the lake's journal where Spark
+takes it in. Each part has a workspace and a process of its own; its first events, which start
+engines and compile plans, are not measured. What each has counted, and one view's answer, are
+compared. The limit is the event log read and decoded, and nothing else.
+"""
+
+import argparse
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.measure import Figure, alone, show, timed
+from benchmarks.workload import Audience, event_tables, new_workspace
+from playhead.assemble import Workspace
+from playhead.cluster.broker import Broker
+from playhead.errors import EngineError
+from playhead.eventlog import next_offset
+from playhead.speed.layer import Step
+
+TOPIC = "playback"
+WARM = 50_000
+_PATIENCE_S = 1_200.0
+
+
+@contextmanager
+def _settings(address: str, engine: str, cores: int) -> Iterator[None]:
+    """Settings of the workspaces, which all read the same topics."""
+    os.environ |= {
+        "PLAYHEAD_LOG_BROKERS": address,
+        "PLAYHEAD_SPEED_ENGINE": engine,
+        "PLAYHEAD_SPEED_MAX_EVENTS": "100000",
+        "PLAYHEAD_SPARK_MASTER": f"local[{cores}]",
+    }
+    yield
+
+
+def send(address: str, folder: str, events: int, users: int, movies: int) -> Figure:
+    """Put events into the topic; those to warm up come first."""
+    with _settings(address, "duckdb", 1), new_workspace(Path(folder), users, movies) as workspace:
+        tables = event_tables(events, Audience.numbered(users, movies))
+        seconds, _ = timed(lambda: [workspace.log.append(TOPIC, table) for table in tables])
+    return Figure("appended", events, seconds)
+
+
+def measure_read(address: str, folder: str) -> Figure:
+    """The limit: every event read and decoded by one process."""
+    with _settings(address, "duckdb", 1), Workspace(Path(folder)) as workspace:
+        log = workspace.log
+
+        def read() -> int:
+            count = 0
+            for partition, end in log.end_offsets(TOPIC).items():
+                offset = 0
+                while offset < end:
+                    events = log.read(TOPIC, partition, offset, max_events=100_000)
+                    count += events.num_rows
+                    offset = next_offset(events, offset)
+            return count
+
+        seconds, count = timed(read)
+    return Figure("read and decoded, one process", count, seconds)
+
+
+def measure(
+    address: str, folder: str, events: int, users: int, movies: int, engine: str, cores: int
+) -> Figure:
+    """A speed layer from the log's start to its end; what comes after the first micro-batches."""
+    stop = threading.Event()
+    taken: list[tuple[float, int]] = [(time.perf_counter(), 0)]
+
+    def on_step(step: Step) -> None:
+        if step.waiting:
+            raise EngineError(step.waiting)
+        taken.append((time.perf_counter(), taken[-1][1] + step.events))
+        if taken[-1][1] >= events or taken[-1][0] - taken[0][0] > _PATIENCE_S:
+            stop.set()
+
+    with (
+        _settings(address, engine, cores),
+        new_workspace(Path(folder), users, movies) as workspace,
+    ):
+        workspace.speed(stop, on_step=on_step)
+        rows = len(workspace.view("engagement_health"))
+        counted = sum(seen.events for seen in workspace.state.progress().values())
+    began, skipped = next(one for one in taken if one[1] >= WARM)
+    ended, count = next(one for one in taken if one[1] >= events)
+    part = f"Spark, {cores} core{'' if cores == 1 else 's'}" if engine == "spark" else "embedded"
+    batches = len({n for at, n in taken if at > began})
+    return Figure(
+        part,
+        count - skipped,
+        ended - began,
+        note=f"{counted:,} events, {rows:,} rows; {batches} micro-batches",
+        extra={"counted": counted, "rows": rows},
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Send, measure and print; every part runs in a process of its own."""
+    parser = argparse.ArgumentParser(prog="playhead bench stream", description=__doc__)
+    parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--users", type=int, default=100_000)
+    parser.add_argument("--movies", type=int, default=1_000)
+    parser.add_argument("--format", choices=("table", "json"), default="table")
+    options = parser.parse_args(arguments)
+    size = (options.events, options.users, options.movies)
+    with tempfile.TemporaryDirectory() as name, Broker(Path(name) / "broker") as broker:
+        folder = Path(name)
+        alone(send, broker.address, str(folder / "sent"), *size)
+        figures = [alone(measure_read, broker.address, str(folder / "sent"))]
+        for engine, cores in (("duckdb", 2), ("spark", 1), ("spark", 2)):
+            place = str(folder / f"{engine}-{cores}")
+            figures.append(alone(measure, broker.address, place, *size, engine, cores))
+    if len({tuple(f.extra.values()) for f in figures if f.extra}) != 1:
+        raise SystemExit(f"the layers differ: {', '.join(f.note for f in figures)}")
+    show("stream", figures, as_json=options.format == "json")
+
+
+if __name__ == "__main__":
+    main()
