@@ -19,10 +19,10 @@ CLUSTER := .venv/.cluster
 NEEDS_3_11 := import sys; sys.exit(sys.version_info < (3, 11))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-cluster demo cluster-demo test test-slow test-cluster torture torture-live torture-cluster check bench docs lock clean
+.PHONY: help setup setup-cluster demo cluster-demo test test-slow test-cluster test-cluster-slow torture torture-live torture-cluster check bench docs lock clean
 
 help: ## List the tasks
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Install everything into .venv (PYTHON=... chooses the Python)
 
@@ -41,6 +41,9 @@ test: $(STAMP) ## Run the tests (PYTEST_ARGS="-n 3")
 
 test-slow: $(STAMP) ## Run the tests that take minutes
 	@$(BIN)/python -m pytest -m "slow and not cluster" $(PYTEST_ARGS)
+
+test-cluster-slow: $(CLUSTER) ## Run those of them that take minutes each
+	@$(BIN)/python -m pytest -m "cluster and slow" $(CLUSTER_ARGS)
 
 test-cluster: $(CLUSTER) ## Run the tests on real brokers, Spark, stores (Java, Maven, PostgreSQL)
 	@$(BIN)/python -m pytest -m "cluster and not slow" $(CLUSTER_ARGS)

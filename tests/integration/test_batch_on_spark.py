@@ -225,6 +225,7 @@ def test_a_long_life_gives_the_same_digits_on_either_engine(
         each.opened.close()
 
 
+@pytest.mark.slow
 def test_killed_drivers_and_workers_leave_what_the_next_run_finishes(
     tmp_path: Path, database: Postgres, store: ObjectStore, cluster: SparkCluster
 ) -> None:
@@ -272,6 +273,7 @@ def await_run(path: Path, stage: str) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_lake_in_a_folder_is_read_and_written_by_a_driver_of_this_machine(tmp_path: Path) -> None:
     some = ("countries", "latest")
     with (

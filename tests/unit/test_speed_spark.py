@@ -15,7 +15,7 @@ from playhead.errors import SettingError
 from playhead.eventlog.kafka.cluster import Brokers
 from playhead.eventlog.keys import hash_pairs
 from playhead.speed.spark.messages import FIRST, KNOWN, REFUSED, SECOND, Messages
-from playhead.speed.spark.options import java_options, source_options
+from playhead.speed.spark.options import java_options, range_options, source_options
 from playhead.speed.spark.packing import pack, unpack
 from playhead.speed.spark.partials import Carried, Partials, StatePlan, Worth, places
 from playhead.speed.spark.source import _after, _ends
@@ -193,11 +193,17 @@ class TestOffsets:
 
 class TestOptions:
     def test_start_where_the_state_stands(self) -> None:
-        options = source_options(Brokers("a:1,b:2"), {"p.clicks": {0: 5, 1: 0}}, limit=7)
+        options = source_options(Brokers("a:1,b:2"), "p.clicks", {0: 5, 1: 0}, limit=7)
         assert options["startingOffsets"] == '{"p.clicks": {"0": 5, "1": 0}}'
         assert options["kafka.bootstrap.servers"] == "a:1,b:2"
         assert options["maxOffsetsPerTrigger"] == "7"
         assert options["failOnDataLoss"] == "true"
+
+    def test_of_a_range_name_partitions_that_hold_something(self) -> None:
+        options = range_options(Brokers("a:1"), "p.clicks", {0: 5, 1: 3, 2: 0}, {0: 9, 1: 3, 2: 1})
+        assert options["assign"] == '{"p.clicks": [0, 2]}'
+        assert options["startingOffsets"] == '{"p.clicks": {"0": 5, "2": 0}}'
+        assert options["endingOffsets"] == '{"p.clicks": {"0": 9, "2": 1}}'
 
     def test_of_a_login_are_those_of_the_java_client(self) -> None:
         given = {

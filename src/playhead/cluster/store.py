@@ -87,7 +87,12 @@ class ObjectStore:
         # They listen at fixed ports otherwise, which another store would take.
         command += [f"-s3.port.iceberg={self._tables}", "-s3.port.lance=0"]
         self._server = Server(
-            "the object store", command, log=self.folder / "log", folder=self.folder
+            "the object store",
+            command,
+            log=self.folder / "log",
+            folder=self.folder,
+            # It would take other keys of this environment for those of its own users.
+            environment={"AWS_ACCESS_KEY_ID": self.key, "AWS_SECRET_ACCESS_KEY": self.secret},
         )
         self._server.start(self._is_ready, seconds=seconds)
 

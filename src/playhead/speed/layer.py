@@ -23,6 +23,7 @@ from playhead.lake import Lake
 from playhead.samples import Samples
 from playhead.speed.alerts import TOPIC as ALERTS
 from playhead.speed.alerts import Alerter, Judge
+from playhead.speed.archive import LogArchiver
 from playhead.speed.background import Background
 from playhead.speed.compact import BackgroundCompactor, Compactor
 from playhead.speed.config import SpeedConfig
@@ -110,7 +111,8 @@ class SpeedLayer:
         self._config = config or SpeedConfig()
         limit = self._config.max_events
         self._source = source or LogSource(log, self._pool, limit=limit)
-        self._sealer = Sealer(log, state, lake, _beside(connection))
+        archiver = self._source.archiver() or LogArchiver(log, _beside(connection))
+        self._sealer = Sealer(log, state, lake, archiver)
         self._sealing: Background | None = None
         self._alerter = Alerter(log, state, judge)
         self._judge = WindowJudge(state, self._alerter, clock)

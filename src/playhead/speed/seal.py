@@ -2,16 +2,13 @@
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
-import duckdb
-import pyarrow as pa
-
-from playhead.contracts import LOG_COLUMNS
-from playhead.errors import LakeError, LogAwayError, StateError
-from playhead.eventlog import EventLog, next_offset
+from playhead.errors import StateError
+from playhead.eventlog import EventLog
 from playhead.lake import Lake, raw_table
 from playhead.lake.tables import raw_name
+from playhead.speed.archive import Archiver
 from playhead.speed.records import Position
 from playhead.speed.state import StateStore
 
@@ -26,24 +23,12 @@ class Sealer:
     """Moves epochs from the event log to the lake, each once.
 
     Args:
-        connection: a DuckDB session of its own.
-        read_events: events read from the log at once.
+        archiver: used by nobody else.
     """
 
-    def __init__(
-        self,
-        log: EventLog,
-        state: StateStore,
-        lake: Lake,
-        connection: duckdb.DuckDBPyConnection,
-        *,
-        read_events: int = 65_536,
-    ) -> None:
-        self._log = log
-        self._state = state
-        self._lake = lake
-        self._connection = connection
-        self._read_events = read_events
+    def __init__(self, log: EventLog, state: StateStore, lake: Lake, archiver: Archiver) -> None:
+        self._log, self._state, self._lake = log, state, lake
+        self._archiver = archiver
 
     def resume(self) -> None:
         """Take up where the lake and the state stand, however the last process ended.
@@ -116,52 +101,16 @@ class Sealer:
         if not not_there(there):
             _check_ours(topic, epoch, ranges, there)
             return
-        failed: list[LogAwayError] = []
-        reader = pa.RecordBatchReader.from_batches(
-            pa.schema([*fields, *LOG_COLUMNS]),
-            _noting(self._batches(topic, fields.names, position), failed),
-        )
-        self._connection.register("sealed_events", reader)
-        try:
-            written = self._lake.append(
+        with self._lake.draft(spec.name) as draft:
+            self._archiver.add(draft, topic, fields, position, epoch)
+            written = self._lake.publish(
                 spec.name,
-                self._connection,
-                f"SELECT *, CAST({epoch} AS BIGINT) AS epoch, CAST(NULL AS BIGINT) AS load_id "
-                "FROM sealed_events",
+                draft,
                 properties={EPOCH: str(epoch), OFFSETS: json.dumps(ranges)},
                 guard=not_there,
             )
-        except LakeError as error:
-            # What writes the rows tells of the log's error in words of its own.
-            if failed:
-                raise failed[0] from error
-            raise
-        finally:
-            self._connection.unregister("sealed_events")
         if written.skipped:
             _check_ours(topic, epoch, ranges, self._lake.properties(spec.name))
-
-    def _batches(
-        self, topic: str, columns: list[str], position: Position
-    ) -> Iterator[pa.RecordBatch]:
-        for partition, first in position.first.items():
-            offset, end = first, position.next[partition]
-            while offset < end:
-                count = min(self._read_events, end - offset)
-                events = self._log.read(topic, partition, offset, max_events=count, columns=columns)
-                yield from events.to_batches()
-                offset = next_offset(events, offset)
-
-
-def _noting(
-    batches: Iterator[pa.RecordBatch], failed: list[LogAwayError]
-) -> Iterator[pa.RecordBatch]:
-    """The same batches; the error of an event log that is away is kept besides."""
-    try:
-        yield from batches
-    except LogAwayError as error:
-        failed.append(error)
-        raise
 
 
 def _check_ours(

@@ -10,6 +10,7 @@ import duckdb
 import numpy as np
 import numpy.typing as npt
 
+from playhead.speed.archive import Archiver
 from playhead.speed.enrich import Lookups
 from playhead.speed.records import Encoded, Part, Touched
 from playhead.speed.windows import WindowedView
@@ -81,6 +82,10 @@ class Source(ABC):
     def label(self) -> str:
         """What tells the micro-batch that was taken last from others; empty where nothing does."""
         return ""
+
+    def archiver(self) -> Archiver | None:
+        """What adds an epoch's events to the lake, used by another thread; None: this process."""
+        return None
 
     @abstractmethod
     def plan(self, topic: "LiveTopic", dimensions: "DimensionTables") -> None:

@@ -12,6 +12,7 @@ from confluent_kafka import Message, TopicPartition
 
 from playhead.clock import Clock, SystemClock
 from playhead.contracts import LOG_COLUMNS, TOPICS
+from playhead.contracts.validate import Rejected
 from playhead.errors import EventLogError, OffsetOutOfRangeError
 from playhead.eventlog.base import Appended, EventLog, Kept, Retention, marked
 from playhead.eventlog.kafka.catalog import Catalog, Topic
@@ -257,7 +258,7 @@ class KafkaEventLog(EventLog):
         times = [_ingest_us(message) for message in messages]
         offsets = [message.offset() or 0 for message in messages]
         if decoded.refused:
-            self._refuse(topic, partition, decoded, offsets, times)
+            self.refuse(topic.name, partition, decoded.refused, offsets, times)
             bad = {refused.index for refused in decoded.refused}
             good = [row for row in range(len(messages)) if row not in bad]
             times, offsets = [times[row] for row in good], [offsets[row] for row in good]
@@ -276,31 +277,36 @@ class KafkaEventLog(EventLog):
                 return Decoded(again.events.select(names), again.refused)
         return decoded
 
-    def _refuse(
+    def refuse(
         self,
-        topic: Topic,
+        topic: str,
         partition: int,
-        decoded: Decoded,
+        refused: Sequence[Rejected],
         offsets: Sequence[int],
-        times: Sequence[int],
+        times_us: Sequence[int],
     ) -> None:
-        """Keep what is no event among the dead letters, before anybody goes on behind it."""
-        letters = self._letters.of(topic.name, partition, decoded.refused, offsets, times)
+        """Keep what is no event among the dead letters, before anybody goes on behind it.
+
+        Args:
+            refused: messages of one partition, in the order of their offsets.
+            offsets, times_us: of the messages that `refused` counts.
+        """
+        letters = self._letters.of(topic, partition, refused, offsets, times_us)
         if letters is None:
             return
-        if topic.name == LETTERS or LETTERS not in self._catalog.topics():
+        if topic == LETTERS or LETTERS not in self._catalog.topics():
             logger.error(
                 "topic %s, partition %d: %d messages are no events, and there is no topic for "
                 "dead letters; the first is at offset %d: %s",
-                topic.name,
+                topic,
                 partition,
                 letters.num_rows,
-                offsets[decoded.refused[0].index],
-                decoded.refused[0].reason,
+                offsets[refused[0].index],
+                refused[0].reason,
             )
         else:
             self.append(LETTERS, letters, key="letter_id")
-        self._letters.note(topic.name, partition, offsets[decoded.refused[-1].index])
+        self._letters.note(topic, partition, offsets[refused[-1].index])
 
     # -- times ---------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """Messages become events on the workers: by the event log's own decoder, so alike in all digits."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from playhead.contracts import LOG_COLUMNS
+from playhead.contracts.validate import Rejected
 from playhead.eventlog.kafka.codec import Decoder
 from playhead.eventlog.keys import hash_pairs
 from playhead.speed.spark.packing import pack
@@ -31,6 +32,21 @@ KNOWN = pa.schema(
 """What the driver knows of a message: its place, and of an event its time and the id's hash."""
 
 _HEADER = r"'^([0-9]+)/[0-9]+$'"
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What some messages are.
+
+    Attributes:
+        known: KNOWN of all of them, first of those that are events.
+        events: those that are events, in order: the columns that are taken, and PLACE.
+        refused: the others; `index` counts all messages from 0.
+    """
+
+    known: pa.Table
+    events: pa.Table
+    refused: Sequence[Rejected]
 
 
 @dataclass(frozen=True)
@@ -59,12 +75,12 @@ class Messages:
         decoder = Decoder(self.topic, self.schema)
         for batch in batches:
             if batch.num_rows:
-                known, events = self.decode(decoder, batch)
-                values = [pa.array([pack(table)], pa.binary()) for table in (known, events)]
+                read = self.decode(decoder, batch)
+                values = [pa.array([pack(t)], pa.binary()) for t in (read.known, read.events)]
                 yield pa.RecordBatch.from_arrays(values, names=["known", "events"])
 
-    def decode(self, decoder: Decoder, batch: pa.RecordBatch) -> tuple[pa.Table, pa.Table]:
-        """What is known of messages, and those that are events of the topic."""
+    def decode(self, decoder: Decoder, batch: pa.RecordBatch) -> "Decoded":
+        """What messages are."""
         decoded = decoder.decode(batch.column("value").to_pylist())
         good = np.ones(batch.num_rows, dtype=np.bool_)
         good[[refused.index for refused in decoded.refused]] = False
@@ -84,7 +100,7 @@ class Messages:
         events = decoded.events.select(self.columns)
         for name in PLACE:
             events = events.append_column(name, kept.column(name))
-        return known, events
+        return Decoded(known, events, decoded.refused)
 
 
 def _times(microseconds: pa.Array) -> pa.Array:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from playhead.errors import SettingError
 from playhead.eventlog.kafka.cluster import Brokers
 
+_POLL_MS = 30_000
+
 _SAME = frozenset(
     {
         "security.protocol",
@@ -30,27 +32,60 @@ _LOGIN = {
 }
 
 
+EARLIEST = -2
+"""Of Spark's: the first offset that a partition holds."""
+
+
 def source_options(
-    brokers: Brokers, positions: Mapping[str, Mapping[int, int]], *, limit: int
+    brokers: Brokers, place: str, starts: Mapping[int, int], *, limit: int
 ) -> dict[str, str]:
-    """Options of `readStream.format("kafka")`.
+    """Options of `readStream.format("kafka")` for one topic.
 
     Args:
-        positions: by topic as the brokers name it, then partition: the next offset.
-        limit: of all topics together in one micro-batch.
+        place: the topic's name at the brokers.
+        starts: the next offset, of all partitions.
+        limit: of events in one micro-batch.
 
     Raises:
         SettingError: a property of the brokers' options has no counterpart.
     """
-    starts = {t: {str(p): at for p, at in by.items()} for t, by in positions.items()}
+    return {
+        **_options(brokers),
+        "subscribe": place,
+        "startingOffsets": _offsets(place, starts),
+        "maxOffsetsPerTrigger": str(limit),
+    }
+
+
+def range_options(
+    brokers: Brokers, place: str, first: Mapping[int, int], after: Mapping[int, int]
+) -> dict[str, str]:
+    """Options of `read.format("kafka")` for the offsets [first, after) of a topic's partitions.
+
+    Raises:
+        SettingError: as `source_options`.
+    """
+    read = {partition: at for partition, at in first.items() if after[partition] > at}
+    ends = {partition: after[partition] for partition in read}
+    return {
+        **_options(brokers),
+        "assign": json.dumps({place: sorted(read)}),
+        "startingOffsets": _offsets(place, read),
+        "endingOffsets": _offsets(place, ends),
+    }
+
+
+def _offsets(place: str, offsets: Mapping[int, int]) -> str:
+    return json.dumps({place: {str(p): at for p, at in offsets.items()}}, sort_keys=True)
+
+
+def _options(brokers: Brokers) -> dict[str, str]:
     return {
         "kafka.bootstrap.servers": brokers.addresses,
-        "subscribe": ",".join(sorted(positions)),
-        "startingOffsets": json.dumps(starts, sort_keys=True),
-        "maxOffsetsPerTrigger": str(limit),
         "includeHeaders": "true",
         # What retention has deleted before it was read is an error, never silence.
         "failOnDataLoss": "true",
+        "kafkaConsumer.pollTimeoutMs": str(_POLL_MS),
         "kafka.isolation.level": "read_committed",
         **{f"kafka.{name}": value for name, value in java_options(brokers.options or {}).items()},
     }

@@ -11,7 +11,6 @@ import queue
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,15 +21,18 @@ import pyarrow.compute as pc
 from playhead.engines import DuckDBEngine
 from playhead.engines.spark.plans import told
 from playhead.errors import EngineError, StateError
+from playhead.eventlog import next_offset
 from playhead.eventlog.kafka import KafkaEventLog
 from playhead.eventlog.kafka.writing import INGEST
+from playhead.speed.archive import Archiver
 from playhead.speed.dimensions import DimensionTables
 from playhead.speed.enrich import merged_lookups
 from playhead.speed.read import check_ends
 from playhead.speed.source import Intake, Source
+from playhead.speed.spark.archive import SparkArchiver
 from playhead.speed.spark.intake import Held, SparkIntake
 from playhead.speed.spark.messages import KNOWN, PLACE, REFUSED, Messages, raw_messages
-from playhead.speed.spark.options import source_options
+from playhead.speed.spark.options import EARLIEST, source_options
 from playhead.speed.spark.packing import unpack_all
 from playhead.speed.spark.partials import Carried, StatePlan, Worth
 from playhead.speed.spark.stream import Batch, Stream
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _WAIT_S = 0.5
-_POLL_MS = 30_000
+_LOOKED_AT = 1_000
 
 
 @dataclass(frozen=True)
@@ -102,9 +104,12 @@ class SparkSource(Source):
     def label(self) -> str:
         return self._label
 
-    @cached_property
+    @property
     def _session(self) -> "SparkSession":
         return self._session_of()
+
+    def archiver(self) -> Archiver:
+        return SparkArchiver(self._log, lambda: self._session)
 
     def plan(self, topic: LiveTopic, dimensions: DimensionTables) -> None:
         known = self._log.catalog.topic(topic.name)
@@ -160,10 +165,23 @@ class SparkSource(Source):
             batch.done()
 
     def waits(self, topics: Iterable[LiveTopic]) -> bool:
-        for topic in topics:
-            ends = self._log.end_offsets(topic.name)
-            if any(ends.get(p, 0) > at for p, at in topic.next.items()):
+        return any(
+            self._holds_events(topic.name, partition, topic.next[partition], end)
+            for topic in topics
+            for partition, end in self._log.end_offsets(topic.name).items()
+            if partition in topic.next
+        )
+
+    def _holds_events(self, topic: str, partition: int, offset: int, end: int) -> bool:
+        """Whether some offset in [offset, end) holds an event: not all of them need to."""
+        while offset < end:
+            count = min(_LOOKED_AT, end - offset)
+            events = self._log.read(
+                topic, partition, offset, max_events=count, columns=["event_id"]
+            )
+            if events.num_rows:
                 return True
+            offset = next_offset(events, offset)
         return False
 
     def stop(self) -> None:
@@ -173,10 +191,12 @@ class SparkSource(Source):
     # -- queries -------------------------------------------------------------------------
 
     def _start(self, topic: LiveTopic) -> None:
-        check_ends(topic.name, topic.next, self._log.end_offsets(topic.name))
+        ends = self._log.end_offsets(topic.name)
+        check_ends(topic.name, topic.next, ends)
         place = self._plans[topic.name].place
-        options = source_options(self._log.brokers, {place: topic.next}, limit=self._limit)
-        options["kafkaConsumer.pollTimeoutMs"] = str(_POLL_MS)
+        # A partition that is newer than the plan is left out until there is another one.
+        starts = {partition: topic.next.get(partition, EARLIEST) for partition in ends}
+        options = source_options(self._log.brokers, place, starts, limit=self._limit)
         # Cores beyond a topic's partitions take a share of each.
         cores = self._session.sparkContext.defaultParallelism
         options["minPartitions"] = str(max(cores, len(topic.next)))
@@ -220,7 +240,9 @@ class SparkSource(Source):
         """What is new of a topic; None if nothing is."""
         packed, rows = self._read(batch, topic, held)
         new = _after(rows, topic.next)
-        if not new.num_rows:
+        good = new.filter(pc.invert(new.column(REFUSED)))
+        if not good.num_rows:
+            # Messages that are no events are left behind with the next one that is.
             return None
         after = _ends(new)
         for partition in after:
@@ -237,7 +259,7 @@ class SparkSource(Source):
             self._engine,
             reading.worth,
         )
-        return SparkIntake(there, new.filter(pc.invert(new.column(REFUSED))), after)
+        return SparkIntake(there, good, after)
 
     def _read(
         self, batch: Batch, topic: LiveTopic, held: ExitStack
@@ -275,12 +297,7 @@ class SparkSource(Source):
         """
         of_partition = new.filter(pc.equal(new.column("partition"), partition))
         first, position = pc.min(of_partition.column("offset")).as_py(), topic.next[partition]
-        if first == position:
-            return
-        between = self._log.read(
-            topic.name, partition, position, max_events=first - position, columns=["event_id"]
-        )
-        if between.num_rows:
+        if self._holds_events(topic.name, partition, position, first):
             raise StateError(
                 f"topic {topic.name}, partition {partition}: Spark goes on at offset {first}, and "
                 f"the events from {position} on are not taken in"
