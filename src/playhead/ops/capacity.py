@@ -245,17 +245,7 @@ def _brokers(load: Load, speed_cores: int) -> list[Line]:
 def _speed(load: Load) -> list[Line]:
     rate, share = figures.SPARK_SPEED.value, figures.BUSY.value
     cores = max(math.ceil(load.peak / (rate * share)), 1)
-    sealed = figures.SEALING.value
-    return [
-        *_spark("speed", load, cores, f"{_n(load.peak)} ÷ ({_n(rate)} × {_n(share)})"),
-        Line(
-            "speed",
-            "drivers that seal",
-            math.ceil(load.peak / (sealed * share)),
-            "",
-            f"{_n(load.peak)} ÷ ({_n(sealed)} × {_n(share)}); this version has one",
-        ),
-    ]
+    return _spark("speed", load, cores, f"{_n(load.peak)} ÷ ({_n(rate)} × {_n(share)})")
 
 
 def _batch(load: Load) -> list[Line]:
