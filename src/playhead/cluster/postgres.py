@@ -52,7 +52,7 @@ class Postgres:
         if not (data / "PG_VERSION").exists():
             self._make(data)
         command = [postgres_program("postgres"), "-D", str(data), "-p", str(self.port),
-                   "-h", LOOPBACK, "-k", str(self.folder)]  # fmt: skip
+                   "-h", LOOPBACK, "-k", ""]  # fmt: skip
         # SIGTERM would wait for all who are connected to leave.
         self._server = Server(
             "PostgreSQL", _as_service(command), log=self.folder / "log", folder=self.folder,
