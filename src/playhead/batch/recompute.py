@@ -157,7 +157,7 @@ class Recomputer:
 
     Args:
         connection: a DuckDB session of its own; spills to disk when states outgrow memory.
-        engine: what computes states; None: this session.
+        engine: what computes states; None: this connection.
     """
 
     def __init__(
