@@ -30,7 +30,7 @@ STATE = "playhead.speed.state:StateStore"
 LOG = "playhead.eventlog.sqlite:SqliteEventLog.append"
 
 MOMENTS = {
-    # Dimensions and reports are written at once, raw and cleaned events as drafts.
+    # Dimensions and reports are written at once, raw and cleaned events as drafts, sealed ones too.
     "load": [
         Moment(LAKE, 1),
         Moment(DRAFTS, 1, after=False),
@@ -46,7 +46,7 @@ MOMENTS = {
     ],
     "seal": [
         Moment(f"{STATE}.cut", 1),
-        Moment(LAKE, 1),
+        Moment(DRAFTS, 1),
         Moment(f"{STATE}.sealed", 1, after=False),
         Moment(f"{STATE}.sealed", 1),
     ],

@@ -22,8 +22,8 @@ LAKE = {
     "parquet file written": "playhead.lake.parquet:_write_file",
     "lake table created": "playhead.lake.lake:create_table",
     "lake files committed": "playhead.lake.lake:commit_files",
-    "lake metadata written": "playhead.lake.catalog:Catalog._write_metadata",
-    "catalog commit": "playhead.lake.catalog:Catalog._swap",
+    "lake metadata written": "playhead.lake.sqlcatalog:DatabaseCatalog._write_metadata",
+    "catalog commit": "playhead.lake.sqlcatalog:DatabaseCatalog._swap",
     "lake write": "playhead.lake.lake:Lake._write",
     "lake publish": "playhead.lake.lake:Lake.publish",
 }
