@@ -8,6 +8,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from importlib import import_module, util
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -113,7 +114,7 @@ def spark_session(
             hint="Do spark.master and the options of spark.options_file fit this machine?",
         ) from error
     if is_first:
-        atexit.register(session.stop)
+        atexit.register(_stop, session)
     logger.info("Spark %s runs at %s", session.version, session.sparkContext.master)
     return session
 
@@ -148,6 +149,12 @@ def _check_master(master: str) -> None:
 def is_running() -> bool:
     """Whether this process has a Spark driver."""
     return _runs_at("") if util.find_spec("pyspark") else False
+
+
+def _stop(session: "SparkSession") -> None:
+    # A signal to the whole group may have ended Spark's own process before.
+    with suppress(OSError):
+        session.stop()
 
 
 def _runs_at(wanted: str) -> bool:
