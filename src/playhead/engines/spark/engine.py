@@ -17,7 +17,7 @@ from playhead.views.view import View
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-__all__ = ["SparkEngine", "arrow_schema"]
+__all__ = ["SparkEngine"]
 
 
 class SparkEngine(Engine):
@@ -65,11 +65,11 @@ def _taken(frame: "DataFrame", types: Mapping[str, str], what: str) -> pa.Table:
     """The rows, in the Arrow types that DuckDB's have."""
     with told(what):
         table = frame.toArrow()
-    return table.cast(arrow_schema(tuple((name, types[name]) for name in table.column_names)))
+    return table.cast(_arrow_schema(tuple((name, types[name]) for name in table.column_names)))
 
 
 @lru_cache(512)
-def arrow_schema(columns: tuple[tuple[str, str], ...]) -> pa.Schema:
+def _arrow_schema(columns: tuple[tuple[str, str], ...]) -> pa.Schema:
     """DuckDB's Arrow types of columns, (name, DuckDB type) each."""
     nothing = ", ".join(f"CAST(NULL AS {kind}) AS {quote(name)}" for name, kind in columns)
     with duckdb.connect(":memory:") as connection:
