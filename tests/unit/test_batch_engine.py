@@ -8,12 +8,12 @@ import pytest
 from layers import load, load_dimensions, watches, workspace
 from playhead.batch.journal import batch_runs
 from playhead.batch.recompute import Recomputer
-from playhead.batch.sparkstates import SparkStates
+from playhead.batch.sparkstates import SparkStates, told_by_tasks
 from playhead.config import LakeSettings, SparkSettings, read_settings
 from playhead.engines.spark import session
 from playhead.engines.spark.conf import Setting
 from playhead.engines.spark.lakes import lake_settings
-from playhead.errors import EngineError, SettingError
+from playhead.errors import EngineError, LakeAwayError, SettingError
 
 NOBODY = "spark://127.0.0.1:9"
 
@@ -101,3 +101,26 @@ def test_a_sessions_settings_have_the_catalogs_password_and_the_stores_keys(
     assert found(SparkSettings(options_file="own.conf"))["spark.jars"] == "/opt/own.jar"
     assert not [s for s in lake_settings(SparkSettings(), LakeSettings(), tmp_path, lambda: jars)
                 if s.name.startswith(catalog)]  # fmt: skip
+
+
+def raised_by_tasks(text: str) -> Exception:
+    errors = pytest.importorskip("pyspark.errors", reason="missing: pyspark")
+    with pytest.raises(Exception) as told, told_by_tasks("states of clean.t"):  # noqa: PT011
+        raise errors.PySparkException(text)
+    return told.value
+
+
+def test_workers_without_playhead_are_told_of() -> None:
+    error = raised_by_tasks("ModuleNotFoundError: No module named 'playhead'")
+    assert isinstance(error, EngineError)
+    assert "Spark's workers has no Playhead" in error.message
+    assert "spark.pyspark.python" in (error.hint or "")
+
+
+def test_what_a_task_raises_is_told_as_it_is() -> None:
+    trace = "Job aborted\n  File x\nplayhead.errors.{}: the data file f is missing\n  Was it?\n"
+    error = raised_by_tasks(trace.format("LakeAwayError"))
+    assert isinstance(error, LakeAwayError)
+    assert error.message == "states of clean.t: the data file f is missing"
+    assert isinstance(raised_by_tasks(trace.format("Strange")), EngineError)
+    assert isinstance(raised_by_tasks("Job aborted"), EngineError)

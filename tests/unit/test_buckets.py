@@ -92,11 +92,13 @@ def test_groups_without_a_date_are_kept_by_the_year(
 def test_leaves_share_what_means_the_same_to_them() -> None:
     names = ("monthly_engagement", "genre_performance", "content_performance")
     leaves = [leaf for name in names for leaf in library()[name].leaves]
-    (together,) = alike(leaves)
+    (group,) = alike(leaves)
+    assert group == tuple(leaves)
+    together = Widening.of(group)
     assert {k.prefix for k in together.lookups} == {"users", "movies", "pair_ratings"}
     (users,) = (k for k in together.lookups if k.prefix == "users")
     assert set(users.columns) == {"country", "subscription_plan"}
-    assert EVENT_DAY in Widening(tuple(leaves)).sql("playback")
+    assert EVENT_DAY in together.sql("playback")
 
 
 # -- drafts of the lake -----------------------------------------------------------------------

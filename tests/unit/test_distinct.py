@@ -78,7 +78,7 @@ def marked(
     con: duckdb.DuckDBPyConnection, leaf: Leaf, rows: list[tuple[Any, ...]], *, spare: bool = True
 ) -> list[tuple[Counter[tuple[Any, ...]], Counter[tuple[Any, ...]] | None]]:
     """For each set of a leaf its rows as DuckDB groups them, and as they are marked."""
-    widening = Widening((leaf,))
+    widening = Widening.of((leaf,))
     parts = parts_of(leaf)
     keys = {sql for part in parts for _, sql in part.keys if part.is_set}
     dimensions = DimensionCodes(con, widening, {"users": f"(FROM {USERS})"}, keys)
@@ -144,7 +144,7 @@ def test_what_does_not_fit_is_left_to_a_group_by(
 def test_no_two_buckets_share_a_batch(con: duckdb.DuckDBPyConnection) -> None:
     leaf = leaf_of("")
     con.register("events", table(EXAMPLE))
-    widening, parts = Widening((leaf,)), parts_of(leaf)
+    widening, parts = Widening.of((leaf,)), parts_of(leaf)
     keys = {sql for part in parts for _, sql in part.keys}
     dimensions = DimensionCodes(con, widening, {"users": f"(FROM {USERS})"}, keys)
     con.execute(
@@ -168,7 +168,7 @@ def test_infinite_days_and_far_numbers_have_lists(con: duckdb.DuckDBPyConnection
         ) AS r(day, number, near), range(8)
     """)
     leaf = leaf_of("")
-    dimensions = DimensionCodes(con, Widening((leaf,)), {"users": f"(FROM {USERS})"}, ())
+    dimensions = DimensionCodes(con, Widening.of((leaf,)), {"users": f"(FROM {USERS})"}, ())
     made = EventCodes(con, "wide", dimensions)
     found = made.of(["day", "number", "near", "near % 2"])
     made.close()
@@ -183,7 +183,7 @@ def test_keys_that_the_dimension_knows_are_not_held_twice(con: duckdb.DuckDBPyCo
     leaf = leaf_of("")
     parts = parts_of(leaf)
     keys = {sql for part in parts for _, sql in part.keys if part.is_set}
-    dimensions = DimensionCodes(con, Widening((leaf,)), {"users": f"(FROM {USERS})"}, keys)
+    dimensions = DimensionCodes(con, Widening.of((leaf,)), {"users": f"(FROM {USERS})"}, keys)
     assert list(dimensions.spared(parts)) == ["user_id"]
     assert dimensions.spared([*parts, Part("SELECT max(user_id) FROM wide")]) == {}
     dimensions.close()

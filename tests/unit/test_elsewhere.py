@@ -11,7 +11,7 @@ import pytest
 
 from lake_homes import FolderHome
 from playhead.errors import LakeError
-from playhead.lake import Lake, Partition
+from playhead.lake import Draft, Lake, Partition
 from playhead.lake.elsewhere import RowWriter
 
 SCHEMA = pa.schema(
@@ -49,9 +49,11 @@ def lake(home: FolderHome) -> Lake:
 def test_files_of_several_writers_are_committed_as_one_draft(lake: Lake, home: FolderHome) -> None:
     with lake.draft("raw.t") as draft:
         parts = [[rows(1, 2), rows(3, at=APRIL)], [], [rows(4, 5)]]
-        draft.add_elsewhere(lambda writer: sent(writer, *parts))
+        with draft.elsewhere() as (writer, told):
+            told += sent(writer, *parts)
         # A task that another one of the same rows has overtaken: nobody takes its files.
-        draft.add_elsewhere(lambda writer: sent(writer, [rows(6)], [rows(6)])[:1])
+        with draft.elsewhere() as (writer, told):
+            told += sent(writer, [rows(6)], [rows(6)])[:1]
         assert draft.rows == 6
         written = lake.publish("raw.t", draft, properties={"playhead.x": "1"})
     assert (written.rows, written.files) == (6, 4)
@@ -69,25 +71,23 @@ def test_files_of_several_writers_are_committed_as_one_draft(lake: Lake, home: F
     lake.close()
 
 
-def test_what_fails_leaves_nothing(lake: Lake, home: FolderHome) -> None:
-    def fails(writer: RowWriter) -> list[bytes]:
-        sent(writer, [rows(1)])
+def write_half(draft: Draft) -> None:
+    with draft.elsewhere() as (writer, told):
+        told += sent(writer, [rows(1)])
         raise LakeError("the cluster is gone")
 
+
+def test_what_fails_leaves_nothing(lake: Lake, home: FolderHome) -> None:
     with lake.draft("raw.t") as draft:
         with pytest.raises(LakeError, match="the cluster is gone"):
-            draft.add_elsewhere(fails)
-        with pytest.raises(LakeError, match="1 rows have no at, by whose month"):
-            draft.add_elsewhere(lambda writer: sent(writer, [rows(1, at=None)]))
-        other: list[bytes] = []
-
-        def remembers(writer: RowWriter) -> list[bytes]:
-            other.extend(sent(writer, [rows(2)]))
-            return other
-
-        draft.add_elsewhere(remembers)
-        with pytest.raises(LakeError, match="is none of"):
-            draft.add_elsewhere(lambda _: other)
+            write_half(draft)
+        with pytest.raises(LakeError, match="1 rows have no at, by"), draft.elsewhere() as (to, _):
+            sent(to, [rows(1, at=None)])
+        with draft.elsewhere() as (to, told):
+            told += sent(to, [rows(2)])
+        with pytest.raises(LakeError, match="is none of"), draft.elsewhere() as (_, others):
+            others += told
+        assert draft.rows == 1
     assert not home.data_files()
     lake.close()
 
@@ -95,6 +95,7 @@ def test_what_fails_leaves_nothing(lake: Lake, home: FolderHome) -> None:
 def test_a_required_column_needs_values(lake: Lake) -> None:
     batch = rows(1, 2)
     empty = batch.set_column(1, "id", pa.nulls(2, pa.int64()))
-    with lake.draft("raw.t") as draft, pytest.raises(LakeError, match="column id is required"):
-        draft.add_elsewhere(lambda writer: sent(writer, [empty]))
+    with lake.draft("raw.t") as draft, draft.elsewhere() as (writer, _):  # noqa: SIM117
+        with pytest.raises(LakeError, match="column id is required"):
+            sent(writer, [empty])
     lake.close()

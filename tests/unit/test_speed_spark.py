@@ -11,12 +11,12 @@ import pytest
 pytest.importorskip("confluent_kafka", reason="missing: confluent-kafka")
 
 from playhead.engines import DuckDBEngine
+from playhead.engines.packing import pack, unpack
 from playhead.errors import SettingError
 from playhead.eventlog.kafka.cluster import Brokers
 from playhead.eventlog.keys import hash_pairs
 from playhead.speed.spark.messages import FIRST, KNOWN, REFUSED, SECOND, Messages
 from playhead.speed.spark.options import java_options, range_options, source_options
-from playhead.speed.spark.packing import pack, unpack
 from playhead.speed.spark.partials import Carried, Partials, StatePlan, Worth, places
 from playhead.speed.spark.source import _after, _ends
 from playhead.views import View

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 
 from playhead.batch.reading import Reading
-from playhead.batch.widening import Widening
 from playhead.lake import Draft, Snapshot
 from playhead.views.leaf import Leaf
 
@@ -36,7 +35,6 @@ class StateEngine(ABC):
         events: Snapshot,
         reading: Reading,
         days: Mapping[date, int],
-        widening: Widening,
         dimensions: Mapping[str, Snapshot],
         leaves: Sequence[tuple[Leaf, Draft]],
     ) -> None:
@@ -47,8 +45,7 @@ class StateEngine(ABC):
         Args:
             events: the topic's cleaned table.
             days: what `days` told of them.
-            widening: of all the leaves.
-            dimensions: at least those that the widening looks up, by name.
+            dimensions: at least those that the leaves look up, by name.
 
         Raises:
             EngineError: the engine failed.

@@ -19,7 +19,15 @@ from playhead.contracts import contract
 from playhead.lake import Snapshot
 from playhead.views.leaf import Leaf
 
-__all__ = ["Stretch", "bucket_of", "bucket_sql", "bucket_unit", "in_buckets", "stretches"]
+__all__ = [
+    "Stretch",
+    "bucket_of",
+    "bucket_sql",
+    "bucket_unit",
+    "in_buckets",
+    "months_of",
+    "stretches",
+]
 
 STRETCH_ROWS = 16_000_000
 """Events that are widened at once, if a day does not hold more: about 2 GB in DuckDB."""
@@ -108,3 +116,10 @@ def in_buckets(leaf: Leaf, buckets: Collection[date]) -> str:
         for day in sorted(buckets)
     ]
     return " OR ".join(ranges) or "false"
+
+
+def months_of(leaf: Leaf, buckets: Collection[date]) -> tuple[date, ...]:
+    """The months of some buckets, in order."""
+    if bucket_unit(leaf) == "month":
+        return tuple(sorted(buckets))
+    return tuple(day.replace(month=month) for day in sorted(buckets) for month in range(1, 13))

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date
 
-from playhead.batch.buckets import in_buckets
+from playhead.batch.buckets import in_buckets, months_of
 from playhead.lake import Snapshot
 from playhead.views.leaf import Leaf
 
@@ -17,11 +17,13 @@ class Reading:
 
     Attributes:
         after: the last epoch and load of which no event meets any; None: it does not matter.
+        months: those that have such events, at most; None: any.
     """
 
     topic: str
     conditions: tuple[str, ...] = ("true",)
     after: tuple[int, int] | None = None
+    months: tuple[date, ...] | None = None
 
     @classmethod
     def uncovered(cls, topic: str, epoch: int, load: int) -> "Reading":
@@ -35,7 +37,8 @@ class Reading:
     @classmethod
     def of_buckets(cls, leaf: Leaf, buckets: Collection[date]) -> "Reading":
         """All cleaned events of some buckets of a leaf's states."""
-        return cls(leaf.topic, (in_buckets(leaf, buckets),))
+        months = months_of(leaf, buckets)
+        return cls(leaf.topic, (in_buckets(leaf, buckets),), months=months)
 
     @property
     def condition(self) -> str:
@@ -44,6 +47,8 @@ class Reading:
 
     def of(self, events: Snapshot) -> Snapshot:
         """The topic's cleaned table, less files that hold no such event."""
+        if self.months is not None:
+            events = events.within(self.months)
         if self.after is None:
             return events
         return events.beyond(epoch=self.after[0], load_id=self.after[1])

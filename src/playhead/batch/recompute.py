@@ -311,18 +311,16 @@ class Recomputer:
         for reading, group in groups.items():
             events = inputs.events[reading.topic]
             days = self._days(events, reading)
-            for widening in alike([task.leaf for task in group]):
-                together = [task for task in group if task.leaf in widening.leaves]
+            for leaves in alike([task.leaf for task in group]):
+                together = [task for task in group if task.leaf in leaves]
                 with ExitStack() as stack:
                     into = {
                         task.table: stack.enter_context(self._lake.draft(task.table))
                         for task in together
                     }
-                    leaves = [(task.leaf, into[task.table]) for task in together]
                     if days:
-                        self._engine.compute(
-                            events, reading, days, widening, inputs.dimensions, leaves
-                        )
+                        drafts = [(task.leaf, into[task.table]) for task in together]
+                        self._engine.compute(events, reading, days, inputs.dimensions, drafts)
                     for task in together:
                         yield task, (len(days), self._write(task, into[task.table]))
 

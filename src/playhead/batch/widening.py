@@ -15,19 +15,27 @@ EVENT_DAY = "event__day"
 
 @dataclass(frozen=True)
 class Widening:
-    """The event columns and lookups that some leaves of one topic need together."""
+    """The event columns and lookups that some leaves of one topic need together.
 
-    leaves: tuple[Leaf, ...]
+    Attributes:
+        columns: of the topic.
+        lookups: each dimension once, with the columns that any of the leaves reads.
+    """
 
-    @property
-    def lookups(self) -> tuple[Lookup, ...]:
-        """Each dimension once, with the columns that any of the leaves reads."""
+    topic: str
+    columns: tuple[str, ...]
+    lookups: tuple[Lookup, ...]
+
+    @classmethod
+    def of(cls, leaves: Sequence[Leaf]) -> "Widening":
+        """What some leaves need that `alike` has put together; at least one."""
         merged: dict[str, Lookup] = {}
-        for lookup in (k for leaf in self.leaves for k in leaf.lookups):
+        for lookup in (k for leaf in leaves for k in leaf.lookups):
             known = merged.get(lookup.prefix, lookup)
             columns = tuple(dict.fromkeys([*known.columns, *lookup.columns]))
             merged[lookup.prefix] = Lookup(lookup.dimension, lookup.on, columns)
-        return tuple(merged.values())
+        own = tuple(dict.fromkeys(c for leaf in leaves for c in leaf.event_columns))
+        return cls(leaves[0].topic, own, tuple(merged.values()))
 
     def sql(
         self,
@@ -41,13 +49,12 @@ class Widening:
             more: by dimension, columns to take from it beside those that the leaves read.
             spared: event columns that are NULL where the condition beside them holds.
         """
-        columns = tuple(dict.fromkeys(c for leaf in self.leaves for c in leaf.event_columns))
         dated = f"(SELECT *, CAST(event_time AS DATE) AS {EVENT_DAY} FROM {source})"
         lookups = tuple(
             replace(lookup, columns=(*lookup.columns, *(more or {}).get(lookup.dimension, ())))
             for lookup in self.lookups
         )
-        wide = wide_sql(self.leaves[0].topic, (*columns, EVENT_DAY), lookups, source=dated)
+        wide = wide_sql(self.topic, (*self.columns, EVENT_DAY), lookups, source=dated)
         nulls = [
             f"CASE WHEN NOT {condition} THEN {quote(column)} END AS {quote(column)}"
             for column, condition in (spared or {}).items()
@@ -55,7 +62,7 @@ class Widening:
         return f"SELECT * REPLACE ({', '.join(nulls)}) FROM ({wide})" if nulls else wide
 
 
-def alike(leaves: Sequence[Leaf]) -> list[Widening]:
+def alike(leaves: Sequence[Leaf]) -> list[tuple[Leaf, ...]]:
     """Leaves of one topic put together where a name means the same lookup to all of them."""
     groups: list[list[Leaf]] = []
     for leaf in leaves:
@@ -65,7 +72,7 @@ def alike(leaves: Sequence[Leaf]) -> list[Widening]:
             groups.append([leaf])
         else:
             group.append(leaf)
-    return [Widening(tuple(group)) for group in groups]
+    return [tuple(group) for group in groups]
 
 
 def _agree(one: Leaf, other: Leaf) -> bool:

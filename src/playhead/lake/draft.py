@@ -1,7 +1,7 @@
 """Rows on their way into a table: written query by query, seen by nobody until published."""
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
@@ -82,19 +82,21 @@ class Draft:
             entries = parquet.write(self.layout, con, query, self._place.scratch(folder), also)
             self.files += self._place.keep(folder, entries)
 
-    def add_elsewhere(self, run: Callable[[RowWriter], Iterable[bytes]]) -> None:
+    @contextmanager
+    def elsewhere(self) -> Iterator[tuple[RowWriter, list[bytes]]]:
         """Add rows that other processes write, which may be on other machines.
 
-        Args:
-            run: gets the writer to be sent there; gives what its calls gave, of each part of the
-                rows once. Files of calls that count for nothing are deleted by the sweep.
+        Gives the writer to be sent there, and a list that takes what its calls gave: of each part
+        of the rows once. Files of calls that count for nothing are deleted by the sweep.
 
         Raises:
-            LakeError: a call gave no entries of its files; what was written is deleted.
+            LakeError: a call gave no entries of its files. Whatever the block raises: what was
+                written is deleted.
         """
         with self._new_folder() as folder:
-            writer = RowWriter(self.layout, folder, self._place.opener())
-            self.files += [entry for told in run(writer) for entry in writer.entries(told)]
+            writer, told = RowWriter(self.layout, folder, self._place.opener()), list[bytes]()
+            yield writer, told
+            self.files += [entry for one in told for entry in writer.entries(one)]
 
     def resembles(self, other: "Draft") -> bool:
         """Whether files of the other draft's table could be files of this one's."""

@@ -1,25 +1,54 @@
-"""Files of a draft that other processes write: by the same code, with the same checksums.
+"""Files of the lake in other processes: by the same code, with the same checksums.
 
-A writer is sent to where the rows are. Each call writes files of its own into the draft's folder
-and tells what a manifest has to know of them. What a killed, repeated or overtaken call leaves is
-referred to by nothing.
+A snapshot can be sent to whoever computes from it, and a writer to where new rows are. Each call
+of a writer makes files of its own in a draft's folder and tells what a manifest has to know of
+them. What a killed, repeated or overtaken call leaves is referred to by nothing.
 """
 
 import pickle
 import tempfile
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 from pyiceberg.manifest import DataFile
 
 from playhead.errors import LakeError
 from playhead.lake import parquet
 from playhead.lake.files import Opener
+from playhead.lake.reaching import unusable
+from playhead.lake.schema import Column, arrow_schema
+from playhead.lake.snapshot import LakeFile, Snapshot
 
-__all__ = ["RowWriter"]
+__all__ = ["RowWriter", "SentSnapshot"]
+
+
+@dataclass(frozen=True)
+class SentSnapshot:
+    """A snapshot, or some files of one, on its way to another process; can be pickled."""
+
+    name: str
+    id: int | None
+    files: tuple[LakeFile, ...]
+    columns: tuple[Column, ...]
+    opener: Opener
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> "SentSnapshot":
+        """The snapshot, without its table's properties."""
+        place = snapshot.place.opener()
+        return cls(snapshot.name, snapshot.id, snapshot.files, snapshot.columns, place)
+
+    def open(self, folder: Path) -> Snapshot:
+        """The snapshot as this process reads it.
+
+        Args:
+            folder: for copies of files that are on no disk of this machine.
+        """
+        return Snapshot(self.name, self.id, {}, self.files, self.columns, self.opener(folder))
 
 
 @dataclass(frozen=True)
@@ -36,6 +65,11 @@ class RowWriter:
     folder: str
     files: Opener
 
+    @property
+    def schema(self) -> pa.Schema:
+        """The table's columns."""
+        return arrow_schema(self.layout.columns)
+
     def write(self, batches: Iterable[pa.RecordBatch]) -> bytes:
         """Write some rows, durably; what `entries` reads.
 
@@ -45,15 +79,28 @@ class RowWriter:
         Raises:
             LakeError: a row does not fit the table, or a file cannot be written.
         """
+        return self._kept(lambda to, tag: parquet.write_batches(self.layout, batches, to, tag))
+
+    def run(self, connection: duckdb.DuckDBPyConnection, query: str) -> bytes:
+        """Run a query and write its rows, as `write` does.
+
+        Raises:
+            LakeError: as `write`, or the query fails or has a column that the table lacks.
+        """
+        return self._kept(
+            lambda to, tag: parquet.write(self.layout, connection, query, to, tag=tag)
+        )
+
+    def _kept(self, made: Callable[[Path, str], list[DataFile]]) -> bytes:
+        """Keep files that are made in a folder, with a part of every file's name."""
         with tempfile.TemporaryDirectory(prefix="playhead-rows-") as copies:
             place = self.files(Path(copies))
-            tag = f"-{uuid.uuid4().hex[:12]}"
-            new = parquet.write_batches(self.layout, batches, place.scratch(self.folder), tag)
+            new = made(place.scratch(self.folder), f"-{uuid.uuid4().hex[:12]}")
             try:
                 return pickle.dumps(place.keep(self.folder, new))
             except OSError as error:
-                raise LakeError(
-                    f"{self.layout.name}: cannot write to {self.folder}: {error}"
+                raise unusable(
+                    f"{self.layout.name}: cannot write to {self.folder}: {error}", error
                 ) from error
 
     def entries(self, told: bytes) -> list[DataFile]:

@@ -98,6 +98,8 @@ def write(
     query: str | None,
     folder: Path,
     also: Sequence[Iterable[pa.RecordBatch]] = (),
+    *,
+    tag: str = "",
 ) -> list[DataFile]:
     """Run `query` and write its rows into new files of `folder`, durably.
 
@@ -109,6 +111,7 @@ def write(
         also: streams of more rows, each with the table's columns (`arrow_schema`) and in the
             table's order. Rows of a partition are put together, not sorted together: for a
             table whose files are sorted by nothing but the column that cuts it.
+        tag: a part of every file's name, where several writers share a folder.
 
     Returns:
         one entry per file, in partition order; empty if the query has no row.
@@ -125,7 +128,7 @@ def write(
                 reader = con.execute(select).to_arrow_reader(BATCH_ROWS)
                 stack.callback(reader.close)
                 streams.append(_selected(layout, reader))
-            return _write(layout, streams, folder)
+            return _write(layout, streams, folder, tag)
 
 
 def write_batches(
@@ -136,7 +139,7 @@ def write_batches(
     Args:
         batches: with the names of the table's columns, in any order of columns and in types that
             can be cast to the table's; their rows are in the table's order.
-        tag: a part of every file's name, where several writers share a folder.
+        tag: as for `write`.
 
     Raises:
         LakeError: a value or a row does not fit the table; or the disk is full.
@@ -163,8 +166,12 @@ def _explained(layout: Layout, folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _select(layout: Layout, con: duckdb.DuckDBPyConnection, query: str) -> str:
-    """The query, in the table's types, columns and order."""
+def typed_sql(layout: Layout, con: duckdb.DuckDBPyConnection, query: str) -> str:
+    """The query, in the table's types and columns.
+
+    Raises:
+        LakeError: it has a column that the table lacks.
+    """
     query = query.strip().rstrip(";")
     described = con.execute(f"DESCRIBE FROM (\n{query}\n)").fetchall()
     types: dict[str, str] = {row[0]: row[1] for row in described}
@@ -175,16 +182,20 @@ def _select(layout: Layout, con: duckdb.DuckDBPyConnection, query: str) -> str:
             hint=f"Leave it out, or add it with create(). The table has {', '.join(known)}.",
         )
     casts = ", ".join(cast_sql(column, types.get(column.name)) for column in layout.columns)
-    rows = f"SELECT {casts} FROM (\n{query}\n)"
+    return f"SELECT {casts} FROM (\n{query}\n)"
+
+
+def _select(layout: Layout, con: duckdb.DuckDBPyConnection, query: str) -> str:
+    """The query, in the table's types, columns and order."""
     partition = f"{transform_sql(layout.partition)} AS {_PARTITION}"
     keys = [f"{_PARTITION} NULLS FIRST"] if layout.partition else []
     keys += [f"{quote(column)} NULLS LAST" for column in layout.sort]
     order = f" ORDER BY {', '.join(keys)}" if keys else ""
-    return f"SELECT *, {partition} FROM ({rows}){order}"
+    return f"SELECT *, {partition} FROM ({typed_sql(layout, con, query)}){order}"
 
 
 def _write(
-    layout: Layout, streams: Sequence[Iterator[_Piece]], folder: Path, tag: str = ""
+    layout: Layout, streams: Sequence[Iterator[_Piece]], folder: Path, tag: str
 ) -> list[DataFile]:
     files: list[DataFile] = []
     pending: deque[Future[DataFile]] = deque()

@@ -106,6 +106,11 @@ class Snapshot:
         ids = {c.id: bounds[c.name] for c in self.columns if c.name in bounds}
         return replace(self, files=tuple(file for file in self.files if file.may_exceed(ids)))
 
+    def within(self, partitions: Collection[date]) -> "Snapshot":
+        """The same less the files of other days or months."""
+        wanted = frozenset(partitions)
+        return replace(self, files=tuple(f for f in self.files if f.partition in wanted))
+
     def most(self, file: LakeFile, column: str) -> int | None:
         """The greatest value that a file has in a `BOUNDED` column; None if it is not known."""
         (number,) = (c.id for c in self.columns if c.name == column)

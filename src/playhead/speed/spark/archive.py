@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from playhead.contracts.validate import Rejected
+from playhead.engines.packing import pack, unpack
 from playhead.engines.spark.plans import told
 from playhead.errors import EngineError
 from playhead.eventlog.kafka import KafkaEventLog
@@ -20,7 +21,6 @@ from playhead.speed.archive import Archiver
 from playhead.speed.records import Position
 from playhead.speed.spark.messages import Messages, raw_messages
 from playhead.speed.spark.options import range_options
-from playhead.speed.spark.packing import pack, unpack
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -125,19 +125,17 @@ class SparkArchiver(Archiver):
         place = self._log.catalog.topic(topic).place
         options = range_options(self._log.brokers, place, position.first, position.next)
 
-        def run(writer: RowWriter) -> list[bytes]:
-            session = self._session()
-            options["minPartitions"] = str(session.sparkContext.defaultParallelism)
-            with told(f"sealing {topic}"):
-                frame = session.read.format("kafka").options(**options).load()
-                messages = raw_messages(frame, INGEST)
-                rows = messages.mapInArrow(partial(work.write, writer), _WRITTEN).toArrow()
-            for body in rows.column("refused"):
-                self._keep_refused(topic, unpack(body))
-            return [bytes(files.as_py()) for files in rows.column("files")]
-
         try:
-            draft.add_elsewhere(run)
+            with draft.elsewhere() as (writer, files):
+                session = self._session()
+                options["minPartitions"] = str(session.sparkContext.defaultParallelism)
+                with told(f"sealing {topic}"):
+                    frame = session.read.format("kafka").options(**options).load()
+                    messages = raw_messages(frame, INGEST)
+                    rows = messages.mapInArrow(partial(work.write, writer), _WRITTEN).toArrow()
+                for body in rows.column("refused"):
+                    self._keep_refused(topic, unpack(body))
+                files += [bytes(body.as_py()) for body in rows.column("files")]
         except EngineError:
             # Brokers that are away are waited for; anything else is told as it is.
             self._log.end_offsets(topic)

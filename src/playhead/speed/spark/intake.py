@@ -14,13 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from playhead.engines import DuckDBEngine
+from playhead.engines.packing import unpack
 from playhead.engines.spark.plans import told
 from playhead.speed.compact import events_part, joined
 from playhead.speed.enrich import Lookups
 from playhead.speed.records import Encoded, Part, Touched
 from playhead.speed.source import Intake, Kept
 from playhead.speed.spark.messages import FIRST, SECOND
-from playhead.speed.spark.packing import unpack
 from playhead.speed.spark.partials import (
     EVENTS,
     LOOKUPS,

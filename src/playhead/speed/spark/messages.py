@@ -9,9 +9,9 @@ import pyarrow as pa
 
 from playhead.contracts import LOG_COLUMNS
 from playhead.contracts.validate import Rejected
+from playhead.engines.packing import pack
 from playhead.eventlog.kafka.codec import Decoder
 from playhead.eventlog.keys import hash_pairs
-from playhead.speed.spark.packing import pack
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame

@@ -16,11 +16,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from playhead.engines import DuckDBEngine, connect
+from playhead.engines.packing import pack, unpack
 from playhead.errors import EngineError
 from playhead.speed.coding import Coder
 from playhead.speed.compact import WORTH
 from playhead.speed.enrich import Enricher
-from playhead.speed.spark.packing import pack, unpack
 from playhead.views.leaf import Leaf
 from playhead.views.rows import Lookup
 

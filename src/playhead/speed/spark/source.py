@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from playhead.engines import DuckDBEngine
+from playhead.engines.packing import unpack_all
 from playhead.engines.spark.plans import told
 from playhead.errors import EngineError, StateError
 from playhead.eventlog import next_offset
@@ -33,7 +34,6 @@ from playhead.speed.spark.archive import SparkArchiver
 from playhead.speed.spark.intake import Held, SparkIntake
 from playhead.speed.spark.messages import KNOWN, PLACE, REFUSED, Messages, raw_messages
 from playhead.speed.spark.options import EARLIEST, source_options
-from playhead.speed.spark.packing import unpack_all
 from playhead.speed.spark.partials import Carried, StatePlan, Worth
 from playhead.speed.spark.stream import Batch, Stream
 from playhead.speed.topic import LiveTopic

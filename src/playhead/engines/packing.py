@@ -1,4 +1,4 @@
-"""Tables as single values, so that Spark carries many events as one row."""
+"""Tables as single values, so that processes exchange many rows as one."""
 
 from collections.abc import Iterable
 
@@ -15,9 +15,9 @@ def pack(table: pa.Table) -> bytes:
     return bytes(sink.getvalue())
 
 
-def unpack(body: pa.BinaryScalar) -> pa.Table:
+def unpack(body: pa.BinaryScalar | bytes) -> pa.Table:
     """The table of a value that `pack` has made."""
-    with pa.ipc.open_stream(body.as_buffer()) as reader:
+    with pa.ipc.open_stream(body if isinstance(body, bytes) else body.as_buffer()) as reader:
         return reader.read_all()
 
 
