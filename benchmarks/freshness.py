@@ -5,6 +5,7 @@ reader asks for the newest windows of a view again and again, 10 ms after each a
 when the count of sessions reached what had been appended. The answer is compared with the number
 of events that were sent before a figure is printed. `device_quality` has few groups;
 `engagement_health` has one for nearly every event below the windows, all of them in one window.
+With `--engines spark` the events are on a broker, and the speed layer runs on Spark.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -23,25 +25,27 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from benchmarks.measure import Figure, alone, show
-from benchmarks.workload import Audience, new_workspace, playback_events
+from benchmarks.workload import Audience, Engine, engine_for, new_workspace, playback_events
 from playhead.assemble import Workspace
-from playhead.engines import connect
 
 PER_SECOND = 20
 PAUSE_S = 0.01
 USERS, MOVIES = 100_000, 1_000
+WARM = 1_000
 
 
-def measure(folder: str, view: str, rate: int, seconds: int) -> Figure:
-    """Latencies of every append at one rate."""
-    path = Path(folder) / f"workspace-{view}-{rate}"
+def measure(folder: str, engine: Engine, view: str, rate: int, seconds: int) -> Figure:
+    """Latencies of every append at one rate, once the layer is at work."""
+    engine.choose()
+    path = Path(folder) / "workspace"
     new_workspace(path, USERS, MOVIES).close()
     at_once = rate // PER_SECOND
     appended: list[tuple[float, int]] = []
     with Workspace(path) as workspace, _speed_layer(path):
         start = datetime.now(UTC).replace(tzinfo=None)
         audience = Audience.numbered(USERS, MOVIES)
-        audience = Audience(audience.users, audience.movies, start)
+        _warm(workspace, rate * seconds, replace(audience, start=start - timedelta(days=3)))
+        audience = replace(audience, start=start)
         tables = [_now(n, at_once, rate * seconds, audience) for n in range(PER_SECOND * seconds)]
         producer = threading.Thread(target=_produce, args=(workspace, tables, appended))
         producer.start()
@@ -50,7 +54,7 @@ def measure(folder: str, view: str, rate: int, seconds: int) -> Figure:
     latencies = _latencies(appended, shown)
     late = appended[-1][0] - appended[0][0] - seconds
     return Figure(
-        f"{view}, {rate:,} events/s",
+        f"{engine}: {view}, {rate:,} events/s",
         at_once * len(tables),
         appended[-1][0] - appended[0][0],
         note=(
@@ -63,6 +67,16 @@ def measure(folder: str, view: str, rate: int, seconds: int) -> Figure:
             "p99_ms": float(np.percentile(latencies, 99)),
         },
     )
+
+
+def _warm(workspace: Workspace, first: int, audience: Audience) -> None:
+    """Have the first events taken in, for which engines start: they are of another day."""
+    workspace.log.append("playback", playback_events(first, WARM, audience, first + WARM))
+    deadline = time.perf_counter() + 600
+    while sum(seen.events for seen in workspace.state.progress().values()) < WARM:
+        time.sleep(0.1)
+        if time.perf_counter() > deadline:
+            raise SystemExit("the speed layer takes nothing in")
 
 
 def _now(number: int, at_once: int, total: int, audience: Audience) -> pa.Table:
@@ -112,10 +126,9 @@ def _latencies(appended: list[tuple[float, int]], shown: list[tuple[float, int]]
 def _speed_layer(path: Path) -> Iterator[None]:
     """A speed layer in a process of its own, as `playhead speed` runs it."""
     context = multiprocessing.get_context("spawn")
-    ready, stop = context.Event(), context.Event()
-    process = context.Process(target=_run, args=(path, ready, stop))
+    stop = context.Event()
+    process = context.Process(target=_run, args=(path, stop))
     process.start()
-    ready.wait(60)
     try:
         yield
     finally:
@@ -123,19 +136,16 @@ def _speed_layer(path: Path) -> Iterator[None]:
         process.join()
 
 
-def _run(path: Path, ready: Event, stop: Event) -> None:
-    with Workspace(path) as workspace, connect() as connection:
-        layer = workspace.speed_layer(connection)
-        layer.start()
-        ended = threading.Event()
+def _run(path: Path, stop: Event) -> None:
+    ended = threading.Event()
 
-        def end() -> None:
-            stop.wait()
-            ended.set()
+    def end() -> None:
+        stop.wait()
+        ended.set()
 
-        threading.Thread(target=end, daemon=True).start()
-        ready.set()
-        layer.run(ended)
+    threading.Thread(target=end, daemon=True).start()
+    with Workspace(path) as workspace:
+        workspace.speed(ended)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -144,15 +154,18 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rates", default="5000,50000,200000", help="events a second")
     parser.add_argument("--views", default="device_quality,engagement_health")
     parser.add_argument("--seconds", type=int, default=20, help="how long, at each rate")
+    parser.add_argument("--engines", default="duckdb", help="duckdb,spark compares them")
     parser.add_argument("--format", choices=("table", "json"), default="table")
     options = parser.parse_args(arguments)
-    rates = [int(rate) for rate in options.rates.split(",")]
-    with tempfile.TemporaryDirectory() as folder:
-        figures = [
-            alone(measure, folder, view, rate, options.seconds)
-            for view in options.views.split(",")
-            for rate in rates
-        ]
+    figures = []
+    for name in options.engines.split(","):
+        for view in options.views.split(","):
+            for rate in (int(rate) for rate in options.rates.split(",")):
+                with (
+                    tempfile.TemporaryDirectory() as folder,
+                    engine_for(name, 2, Path(folder)) as engine,
+                ):
+                    figures.append(alone(measure, folder, engine, view, rate, options.seconds))
     show("freshness", figures, as_json=options.format == "json")
 
 

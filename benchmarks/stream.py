@@ -8,16 +8,13 @@ compared. The limit is the event log read and decoded, and nothing else.
 """
 
 import argparse
-import os
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.measure import Figure, alone, show, timed
-from benchmarks.workload import Audience, event_tables, new_workspace
+from benchmarks.workload import Audience, Engine, event_tables, new_workspace
 from playhead.assemble import Workspace
 from playhead.cluster.broker import Broker
 from playhead.errors import EngineError
@@ -29,29 +26,19 @@ WARM = 50_000
 _PATIENCE_S = 1_200.0
 
 
-@contextmanager
-def _settings(address: str, engine: str, cores: int) -> Iterator[None]:
-    """Settings of the workspaces, which all read the same topics."""
-    os.environ |= {
-        "PLAYHEAD_LOG_BROKERS": address,
-        "PLAYHEAD_SPEED_ENGINE": engine,
-        "PLAYHEAD_SPEED_MAX_EVENTS": "100000",
-        "PLAYHEAD_SPARK_MASTER": f"local[{cores}]",
-    }
-    yield
-
-
-def send(address: str, folder: str, events: int, users: int, movies: int) -> Figure:
+def send(engine: Engine, folder: str, events: int, users: int, movies: int) -> Figure:
     """Put events into the topic; those to warm up come first."""
-    with _settings(address, "duckdb", 1), new_workspace(Path(folder), users, movies) as workspace:
+    engine.choose()
+    with new_workspace(Path(folder), users, movies) as workspace:
         tables = event_tables(events, Audience.numbered(users, movies))
         seconds, _ = timed(lambda: [workspace.log.append(TOPIC, table) for table in tables])
     return Figure("appended", events, seconds)
 
 
-def measure_read(address: str, folder: str) -> Figure:
+def measure_read(engine: Engine, folder: str) -> Figure:
     """The limit: every event read and decoded by one process."""
-    with _settings(address, "duckdb", 1), Workspace(Path(folder)) as workspace:
+    engine.choose()
+    with Workspace(Path(folder)) as workspace:
         log = workspace.log
 
         def read() -> int:
@@ -68,9 +55,7 @@ def measure_read(address: str, folder: str) -> Figure:
     return Figure("read and decoded, one process", count, seconds)
 
 
-def measure(
-    address: str, folder: str, events: int, users: int, movies: int, engine: str, cores: int
-) -> Figure:
+def measure(engine: Engine, folder: str, events: int, users: int, movies: int) -> Figure:
     """A speed layer from the log's start to its end; what comes after the first micro-batches."""
     stop = threading.Event()
     taken: list[tuple[float, int]] = [(time.perf_counter(), 0)]
@@ -82,19 +67,16 @@ def measure(
         if taken[-1][1] >= events or taken[-1][0] - taken[0][0] > _PATIENCE_S:
             stop.set()
 
-    with (
-        _settings(address, engine, cores),
-        new_workspace(Path(folder), users, movies) as workspace,
-    ):
+    engine.choose()
+    with new_workspace(Path(folder), users, movies) as workspace:
         workspace.speed(stop, on_step=on_step)
         rows = len(workspace.view("engagement_health"))
         counted = sum(seen.events for seen in workspace.state.progress().values())
     began, skipped = next(one for one in taken if one[1] >= WARM)
     ended, count = next(one for one in taken if one[1] >= events)
-    part = f"Spark, {cores} core{'' if cores == 1 else 's'}" if engine == "spark" else "embedded"
     batches = len({n for at, n in taken if at > began})
     return Figure(
-        part,
+        str(engine),
         count - skipped,
         ended - began,
         note=f"{counted:,} events, {rows:,} rows; {batches} micro-batches",
@@ -112,12 +94,12 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     size = (options.events, options.users, options.movies)
     with tempfile.TemporaryDirectory() as name, Broker(Path(name) / "broker") as broker:
-        folder = Path(name)
-        alone(send, broker.address, str(folder / "sent"), *size)
-        figures = [alone(measure_read, broker.address, str(folder / "sent"))]
-        for engine, cores in (("duckdb", 2), ("spark", 1), ("spark", 2)):
-            place = str(folder / f"{engine}-{cores}")
-            figures.append(alone(measure, broker.address, place, *size, engine, cores))
+        folder, embedded = Path(name), Engine("duckdb", brokers=broker.address)
+        alone(send, embedded, str(folder / "sent"), *size)
+        figures = [alone(measure_read, embedded, str(folder / "sent"))]
+        engines = [Engine("spark", cores, broker.address) for cores in (1, 2)]
+        for number, engine in enumerate([embedded, *engines]):
+            figures.append(alone(measure, engine, str(folder / f"{number}"), *size))
     if len({tuple(f.extra.values()) for f in figures if f.extra}) != 1:
         raise SystemExit(f"the layers differ: {', '.join(f.note for f in figures)}")
     show("stream", figures, as_json=options.format == "json")

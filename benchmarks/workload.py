@@ -3,7 +3,9 @@
 5 % of the events are up to 12 minutes out of order. Ids are all different unless asked otherwise.
 """
 
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +24,50 @@ from playhead.engines import connect
 
 START = datetime(2025, 6, 1, 18)
 GENRES = ["Action", "Comedy", "Crime", "Documentary", "Drama", "Family", "Horror", "War"]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What runs a workspace's layers, where it is to be compared.
+
+    Attributes:
+        name: "duckdb" or "spark".
+        cores: Spark's, local.
+        brokers: where the event log is; empty: in the workspace.
+    """
+
+    name: str
+    cores: int = 2
+    brokers: str = ""
+
+    def __str__(self) -> str:
+        if self.name != "spark":
+            return "embedded"
+        return f"Spark, {self.cores} core{'' if self.cores == 1 else 's'}"
+
+    def choose(self) -> None:
+        """Have this process's workspaces run on it, and the processes that it starts."""
+        os.environ |= {
+            "PLAYHEAD_LOG_BROKERS": self.brokers,
+            "PLAYHEAD_SPEED_ENGINE": self.name,
+            "PLAYHEAD_BATCH_ENGINE": self.name,
+            "PLAYHEAD_SPARK_MASTER": f"local[{self.cores}]",
+        }
+        if self.brokers:
+            os.environ["PLAYHEAD_SPEED_MAX_EVENTS"] = "100000"
+
+
+@contextmanager
+def engine_for(name: str, cores: int, folder: Path) -> Iterator[Engine]:
+    """An engine, with a broker of its own if it needs one; its files are in the folder."""
+    if name != "spark":
+        yield Engine(name)
+        return
+    # Only who asks for it has Kafka's client.
+    from playhead.cluster.broker import Broker
+
+    with Broker(folder / "broker") as broker:
+        yield Engine(name, cores, broker.address)
 
 
 @dataclass(frozen=True)
