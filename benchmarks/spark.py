@@ -1,9 +1,10 @@
 """Every view over playback, recomputed: by Playhead's plans on Spark, and by plain Spark SQL.
 
 Plain means the view's own text as Spark's dialect has it, windows written by hand, in a session
-with Spark's own settings; a text that Spark refuses is replaced by Playhead's full plan there.
-Embedded DuckDB stands in the same table. Rows of all answers are counted and compared. Each part
-runs in a process of its own, once to warm up and once measured.
+with Spark's own settings; a text that Spark refuses is replaced by Playhead's full plan there. The
+batch layer makes the states of all views from the same rows in a lake, and commits them, on Spark
+and in one process. Embedded DuckDB stands in the same table. Rows of all answers are counted and
+compared. Each part runs in a process of its own, once to warm up and once measured.
 """
 
 import argparse
@@ -19,12 +20,17 @@ import pyarrow.parquet as pq
 import sqlglot
 
 from benchmarks.measure import Figure, alone, show, timed
-from benchmarks.workload import Audience, dimensions, event_tables
+from benchmarks.workload import Audience, Engine, dimensions, event_tables, new_workspace
+from playhead.assemble import Workspace
+from playhead.batch.dimensions import replace_dimension
+from playhead.batch.recompute import Recomputer
+from playhead.batch.sparkstates import SparkStates
 from playhead.config import SparkSettings
 from playhead.contracts import TOPICS
 from playhead.engines import connect
 from playhead.engines.spark import SparkPlans, spark_session
 from playhead.engines.spark.conf import LOOPBACK, Setting, session_settings, shuffle_partitions
+from playhead.lake.tables import clean_name, clean_table
 from playhead.views import View
 from playhead.views.catalog import library
 from playhead.views.relations import known_relations
@@ -61,6 +67,44 @@ def prepare(folder: Path, events: int, users: int, movies: int) -> None:
             rows = f"FROM nothing UNION ALL BY NAME FROM {name}"
             connection.execute(f"COPY ({rows}) TO '{folder}/{name}.parquet' (FORMAT parquet)")
             connection.unregister("nothing")
+
+
+def prepare_lake(folder: Path, users: int, movies: int) -> None:
+    """A workspace whose clean table has the same events."""
+    schema = TOPICS["playback"].schema
+    own = ", ".join(f'"{name}"' for name in schema.names)
+    events = (
+        f"SELECT {own}, event_time AS ingest_time, CAST(1 AS BIGINT) AS load_id, "
+        'CAST(-1 AS INTEGER) AS "partition", file_row_number AS "offset" '
+        f"FROM read_parquet('{folder}/playback.parquet', file_row_number = true)"
+    )
+    covered = {"playhead.epoch": "0", "playhead.load": "1"}
+    with new_workspace(folder / "workspace", users, movies) as workspace, connect() as connection:
+        lake, pairs = workspace.lake, "pair_ratings"
+        query = f"FROM '{folder}/{pairs}.parquet'"
+        replace_dimension(lake, connection, pairs, known_relations()[pairs].schema, query)
+        clean_table("playback", schema).create_in(lake)
+        lake.append(clean_name("playback"), connection, events, properties=covered)
+
+
+def by_layer(folder: str, engine: Engine, events: int) -> Figure:
+    """The batch layer: all states anew, once to warm up and once measured."""
+    engine.choose()
+    with Workspace(Path(folder) / "workspace") as workspace, connect() as connection:
+        workspace.__dict__["views"] = views()
+        states = SparkStates(lambda: workspace.spark) if engine.name == "spark" else None
+        recomputer = Recomputer(workspace.lake, connection, states)
+
+        def run() -> int:
+            runs = recomputer.run(workspace.views.values(), epoch=0, full=True)
+            return sum(one.rows for one in runs)
+
+        run()
+        seconds, made = timed(run)
+        rows = sum(len(workspace.view(name)) for name in workspace.views)
+    part = f"{engine}: the batch layer, into the lake"
+    note = f"{made:,} state rows; {rows:,} rows"
+    return Figure(part, events * len(views()), seconds, note=note)
 
 
 def embedded(folder: str, events: int) -> Figure:
@@ -154,7 +198,11 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder), options.events, options.users, options.movies)
-        figures = [alone(part, folder, options.events) for part in (by_hand, by_plans, embedded)]
+        prepare_lake(Path(folder), options.users, options.movies)
+        figures = [alone(part, folder, options.events) for part in (by_hand, by_plans)]
+        for engine in (Engine("spark", 1), Engine("spark", 2), Engine("duckdb")):
+            figures.append(alone(by_layer, folder, engine, options.events))
+        figures.append(alone(embedded, folder, options.events))
     counts = {figure.note.rsplit("; ", 1)[-1] for figure in figures}
     if len(counts) != 1:
         raise SystemExit(f"answers differ in rows: {', '.join(f.note for f in figures)}")

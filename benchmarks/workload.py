@@ -52,9 +52,9 @@ class Engine:
             "PLAYHEAD_SPEED_ENGINE": self.name,
             "PLAYHEAD_BATCH_ENGINE": self.name,
             "PLAYHEAD_SPARK_MASTER": f"local[{self.cores}]",
+            # Micro-batches of one size on either.
+            "PLAYHEAD_SPEED_MAX_EVENTS": "100000",
         }
-        if self.brokers:
-            os.environ["PLAYHEAD_SPEED_MAX_EVENTS"] = "100000"
 
 
 @contextmanager

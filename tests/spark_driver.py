@@ -82,7 +82,7 @@ def main() -> None:
             with workspace(Path(path), *names) as opened:
                 if opened.settings.batch.engine == "spark":
                     # Kept for the runs to come: a workspace stops what it has started itself.
-                    _ = opened._spark
+                    _ = opened.spark
                     opened._owns_spark = False
                 runs = opened.batch(full=full).views
             told = {run.view: [run.status, run.reason] for run in runs}

@@ -143,8 +143,8 @@ class Workspace:
         for name in ("session", "_judging", "samples", "log", "lake", "state", "_judging_state"):
             if name in self.__dict__:
                 self.__dict__.pop(name).close()
-        if "_spark" in self.__dict__:
-            session = self.__dict__.pop("_spark")
+        if "spark" in self.__dict__:
+            session = self.__dict__.pop("spark")
             if self._owns_spark:
                 session.stop()
 
@@ -425,10 +425,10 @@ class Workspace:
         if self.settings.batch.engine != SparkStates.name:
             return DuckDBStates(connection)
         check_reach(self.settings.spark, self.settings.lake)
-        return SparkStates(lambda: self._spark)
+        return SparkStates(lambda: self.spark)
 
     @cached_property
-    def _spark(self) -> "SparkSession":
+    def spark(self) -> "SparkSession":
         """The process's Spark session; one that others have started before is theirs to stop."""
         from playhead.cluster import jars
 
@@ -532,7 +532,7 @@ class Workspace:
         assert isinstance(self.log, KafkaEventLog)  # noqa: S101 - a log on brokers is one
         return SparkSource(
             self.log,
-            lambda: self._spark,
+            lambda: self.spark,
             trigger_ms=self.settings.speed.trigger_ms,
             limit=self.settings.speed.max_events,
             scratch=self.path / "tmp",
