@@ -35,6 +35,7 @@ from playhead.contracts import TOPICS
 from playhead.engines import connect
 from playhead.engines.duckdb import memory_limit as memory_limit_of
 from playhead.engines.spark.lakes import check_reach, lake_session
+from playhead.engines.spark.pulse import pulse
 from playhead.engines.spark.session import is_running
 from playhead.errors import CoverageError, LogAwayError, SettingError, ViewError, WorkspaceError
 from playhead.eventlog import EventLog, open_log
@@ -489,26 +490,34 @@ class Workspace:
         *,
         drain: bool = False,
         on_step: Callable[[Step], None] | None = None,
+        on_work: Callable[[], None] = lambda: None,
     ) -> None:
-        """Run the speed layer until `stop`, or with `drain` until the event log is in state."""
+        """Run the speed layer until `stop`, or with `drain` until the event log is in state.
+
+        Args:
+            on_step: told of every trigger.
+            on_work: told by another thread that a cluster gets on with a trigger meanwhile.
+        """
         with (
             self._role("speed layer"),
             self._connect() as connection,
-            self._speed_parts() as (state, source),
+            self._speed_parts(on_work) as (state, source),
         ):
             layer = self.speed_layer(connection, samples=self.samples, state=state, source=source)
             layer.start()
             layer.run(stop or threading.Event(), drain=drain, on_step=on_step)
 
     @contextmanager
-    def _speed_parts(self) -> Iterator[tuple[StateStore, Source | None]]:
+    def _speed_parts(
+        self, on_work: Callable[[], None]
+    ) -> Iterator[tuple[StateStore, Source | None]]:
         """The speed layer's state, and what takes events in, as its engine says."""
         if self.settings.speed.engine != "spark":
             yield self.state, None
             return
         check_reach(self.settings.spark, self.settings.lake)
         source = self._spark_source()
-        with self.shared_state() as state:
+        with self.shared_state() as state, pulse(lambda: self.__dict__.get("spark"), on_work):
             try:
                 yield state, source
             finally:

@@ -42,6 +42,7 @@ EVENTS = 1_000_000
 _EVENTS_A_SESSION = 1.99
 _USERS, _MOVIES = 10_000, 1_000
 _SEAL_S = 5
+_BATCH_EVENTS = 100_000
 _BEFORE_ALL = date.min
 _SETTINGS = "playhead.toml"
 _SECRETS = "environment"
@@ -62,7 +63,10 @@ class Engines:
     @property
     def settings(self) -> str:
         """The sections [batch] and [speed] of a `playhead.toml`."""
-        sections = {"batch": ["every_minutes = 0"], "speed": [f"seal_seconds = {_SEAL_S}"]}
+        sections = {
+            "batch": ["every_minutes = 0"],
+            "speed": [f"seal_seconds = {_SEAL_S}", f"max_events = {_BATCH_EVENTS}"],
+        }
         for name, engine in (("batch", self.batch), ("speed", self.speed)):
             if engine != "duckdb":
                 sections[name].append(f'engine = "{engine}"')

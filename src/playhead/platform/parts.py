@@ -15,6 +15,9 @@ from playhead.platform.records import RunFolder
 SILENCE = timedelta(seconds=60)
 """A part that has beaten and then says nothing for so long hangs."""
 
+SPARK_SILENCE = timedelta(minutes=3)
+"""The same where Spark works: its own patience with an executor that is silent is two minutes."""
+
 STARTING = timedelta(minutes=10)
 """The speed layer may read the ids of a day before it first beats."""
 
@@ -79,7 +82,8 @@ def standard_parts(workspace: Path, settings: Settings) -> list[Part]:
         "speed",
         command("speed"),
         Role.MAKES_ANSWERS,
-        silence=SILENCE + 2 * settings.trigger,
+        silence=(SPARK_SILENCE if settings.speed.engine == "spark" else SILENCE)
+        + 2 * settings.trigger,
     )
     dashboard = Part("dashboard", command("dashboard"), Role.ANSWERS, "dashboard")
     return [

@@ -38,7 +38,13 @@ class _Progress:
         self._looked_at = float("-inf")
         self._taken = self._lag = 0
         self._ends: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
+        self._told: tuple[str, dict[str, float]] = ("works on the first events", {})
         self.stop = threading.Event()
+
+    def work(self) -> None:
+        """Called while a cluster gets on with a trigger, by another thread."""
+        health, figures = self._told
+        self._beat(health, **figures)
 
     def step(self, step: Step) -> None:
         """Called after every trigger."""
@@ -75,7 +81,9 @@ class _Progress:
         health = f"{rate:,.0f} events/s, {self._lag:,} wait"
         if step.failing:
             health += f", no alerts of {', '.join(step.failing)}"
-        self._beat(health, events_per_s=rate, lag=self._lag, behind_s=self._behind_s())
+        figures = {"events_per_s": rate, "lag": self._lag, "behind_s": self._behind_s()}
+        self._told = (health, figures)
+        self._beat(health, **figures)
 
     def end_soon(self) -> None:
         """Wait until a stop is asked for, and see that it comes even if events never end."""
@@ -102,4 +110,4 @@ def _run_once(path: Path, stop: threading.Event, beat: TellsFigures) -> None:
     with Workspace(path) as workspace:
         progress = _Progress(workspace, stop, beat)
         threading.Thread(target=progress.end_soon, name="end soon", daemon=True).start()
-        workspace.speed(progress.stop, on_step=progress.step)
+        workspace.speed(progress.stop, on_step=progress.step, on_work=progress.work)
