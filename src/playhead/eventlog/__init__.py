@@ -1,6 +1,6 @@
 """The event log: topics of events that nothing downstream can slow or stop, read by offset."""
 
-from playhead.eventlog.base import Appended, EventLog, Kept, Retention, next_offset
+from playhead.eventlog.base import Appended, EventLog, Kept, Retention, event_offsets, next_offset
 from playhead.eventlog.keys import hash_strings, partition_of
 from playhead.eventlog.opening import open_log
 from playhead.eventlog.sqlite import SqliteEventLog
@@ -11,6 +11,7 @@ __all__ = [
     "Kept",
     "Retention",
     "SqliteEventLog",
+    "event_offsets",
     "hash_strings",
     "next_offset",
     "open_log",

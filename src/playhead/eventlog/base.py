@@ -1,7 +1,7 @@
 """What an event log promises, whoever implements it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -10,6 +10,7 @@ from typing import Self
 import pyarrow as pa
 
 _AFTER = b"next_offset"
+_LOOKED_AT = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,23 @@ def next_offset(events: pa.Table, offset: int) -> int:
     """
     after = (events.schema.metadata or {}).get(_AFTER)
     return offset + int(events.num_rows) if after is None else int(after)
+
+
+def event_offsets(
+    log: "EventLog", topic: str, partition: int, since: int, until: int
+) -> Iterator[int]:
+    """The offsets in [since, until) that hold an event; those that are gone are left out.
+
+    Raises:
+        LogAwayError: the log's servers are away.
+    """
+    offset = max(since, log.start_offsets(topic).get(partition, 0))
+    until = min(until, log.end_offsets(topic).get(partition, 0))
+    while offset < until:
+        count = min(_LOOKED_AT, until - offset)
+        events = log.read(topic, partition, offset, max_events=count, columns=())
+        yield from events.column("offset").to_pylist()
+        offset = next_offset(events, offset)
 
 
 def marked(events: pa.Table, offset: int, after: int) -> pa.Table:

@@ -3,16 +3,18 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from playhead.batch.clean import dedupe_sql
 from playhead.contracts import TOPICS
 from playhead.errors import PlayheadError
+from playhead.eventlog import event_offsets
 from playhead.lake import Snapshot
 from playhead.lake.tables import clean_name, raw_name
 from playhead.ops.findings import REBUILD_ALL, Finding, Scope, shown
 from playhead.views.binder import quote
 
-_RETRIES = 5
+_SHOWN = 6
 EPOCH, LOAD, OFFSETS = "playhead.epoch", "playhead.load", "playhead.offsets"
 
 
@@ -29,7 +31,10 @@ class _Sealed:
 
 
 def check_offsets(scope: Scope) -> Iterator[Finding]:
-    """Every offset that was sealed is in the lake, once; the log goes on where the lake ends."""
+    """Every offset that was sealed is in the lake, once; the log goes on where the lake ends.
+
+    On brokers, an offset may hold no event: it is missed if the event log still has one there.
+    """
     for topic in _topics(scope):
         if scope.readable(raw_name(topic)):
             scope.told("log against lake", 0, None, topic)
@@ -51,6 +56,9 @@ class _Offsets:
         self._scope = scope
         self._topic = topic
         self._raw = scope.workspace.lake.snapshot(raw_name(topic))
+        self._told: dict[str, tuple[int, int]] = json.loads(self._raw.properties.get(OFFSETS, "{}"))
+        # Others may write to brokers: messages that are no events, and marks of transactions.
+        self._is_sparse = bool(scope.workspace.settings.log.brokers)
 
     def findings(self) -> Iterator[Finding]:
         sealed = self._sealed()
@@ -58,7 +66,8 @@ class _Offsets:
         for at, one in enumerate(sealed):
             yield from self._check_one(one)
             before = sealed[at - 1] if at else None
-            if before and before.partition == one.partition and one.first != before.last + 1:
+            follows = before is not None and before.partition == one.partition
+            if before and follows and self._apart(one.partition, before.last + 1, one.first):
                 yield self._wrong(
                     one,
                     f"epoch {before.epoch} ends at offset {before.last}, "
@@ -90,10 +99,7 @@ class _Offsets:
         twice = self._offsets(
             f'SELECT "offset" FROM {scan} WHERE {where} GROUP BY ALL HAVING count(*) > 1'
         )
-        lost = self._offsets(
-            f"SELECT i FROM range({one.first}, {one.last + 1}) AS t (i) "
-            f'WHERE i NOT IN (SELECT "offset" FROM {scan} WHERE {where})'
-        )
+        lost = list(islice(self._lost(one), _SHOWN))
         if twice:
             yield self._wrong(one, f"offsets {shown(twice)} of epoch {one.epoch} are there twice")
         if lost:
@@ -106,7 +112,7 @@ class _Offsets:
         return int(row[0]) if row else 0
 
     def _offsets(self, query: str) -> list[int]:
-        rows = self._scope.connection.execute(f"{query} ORDER BY ALL LIMIT 6").fetchall()
+        rows = self._scope.connection.execute(f"{query} ORDER BY ALL LIMIT {_SHOWN}").fetchall()
         return [int(offset) for (offset,) in rows]
 
     def _check_properties(self, sealed: list[_Sealed], ends: dict[int, int]) -> Iterator[Finding]:
@@ -116,12 +122,12 @@ class _Offsets:
             yield Finding.error(
                 self._raw.name, f"holds epoch {newest}, but says that it ends at {told}"
             )
-        ranges = json.loads(self._raw.properties.get(OFFSETS, "{}"))
-        for partition, (first, after) in ranges.items():
-            if after > first and ends.get(int(partition), 0) != after:
+        for partition, (first, after) in self._told.items():
+            held = ends.get(int(partition), first)
+            if after > first and self._apart(int(partition), held, after):
                 yield Finding.error(
                     f"{self._raw.name}, partition {partition}",
-                    f"ends at offset {ends.get(int(partition), 0)}, but says {after}",
+                    f"ends at offset {held}, but says {after}",
                 )
 
     def _check_log(self, firsts: dict[int, int], ends: dict[int, int]) -> Iterator[Finding]:
@@ -132,7 +138,9 @@ class _Offsets:
             starts, log_ends = log.start_offsets(self._topic), log.end_offsets(self._topic)
         except PlayheadError:
             return
-        for partition, end in ends.items():
+        for partition, held in ends.items():
+            # Behind the last event there may be messages that were none.
+            end = max(held, self._told.get(str(partition), (0, 0))[1]) if self._is_sparse else held
             place = f"topic {self._topic}, partition {partition}"
             if log_ends.get(partition, 0) < end:
                 yield Finding.error(
@@ -141,7 +149,9 @@ class _Offsets:
                     f"holds offsets up to {end - 1}",
                     "restore log.db from a backup",
                 )
-            if starts.get(partition, 0) < firsts[partition]:
+            if starts.get(partition, 0) < firsts[partition] and self._apart(
+                partition, starts.get(partition, 0), firsts[partition]
+            ):
                 yield Finding.error(
                     place,
                     f"offsets {starts.get(partition, 0)} to {firsts[partition] - 1} were sealed "
@@ -169,7 +179,7 @@ class _Offsets:
         if fresh != self._raw.properties.get(EPOCH) or any(s == "sealing" for _, s in sealing):
             return
         for partition, (first, _) in unsealed.items():
-            if partition in ends and first != ends[partition]:
+            if partition in ends and self._apart(partition, ends[partition], first):
                 yield Finding.error(
                     f"topic {self._topic}, partition {partition}",
                     f"the lake ends at offset {ends[partition] - 1}, and what is not sealed begins "
@@ -183,12 +193,46 @@ class _Offsets:
         held = {one.partition: one for one in sealed if one.epoch == epoch}
         for partition, first in position.first.items():
             after, there = position.next[partition], held.get(partition)
-            if after > first and (there is None or (there.first, there.last + 1) != (first, after)):
+            if after > first and (
+                self._apart(partition, first, after)
+                if there is None
+                else self._apart(partition, first, there.first)
+                or self._apart(partition, there.last + 1, after)
+            ):
                 yield Finding.error(
                     f"{self._raw.name}, partition {partition}",
                     f"epoch {epoch} has the offsets {first} to {after - 1}, the lake holds "
                     + (f"{there.first} to {there.last}" if there else "none of them"),
                 )
+
+    def _apart(self, partition: int, since: int, until: int) -> bool:
+        """Whether two ranges do not meet: they overlap, or there are events between them."""
+        return since > until or next(self._events(partition, since, until), None) is not None
+
+    def _lost(self, one: _Sealed) -> Iterator[int]:
+        """Offsets of an epoch that the lake lacks; on brokers, those that still hold an event."""
+        scan = self._raw.scan(columns=["partition", "epoch", "offset"])
+        gaps = self._scope.connection.execute(
+            f'SELECT "offset" + 1, after FROM (SELECT "offset", lead("offset") OVER '
+            f'(ORDER BY "offset") AS after FROM {scan} WHERE partition = {one.partition} '
+            f'AND epoch = {one.epoch}) WHERE after > "offset" + 1 ORDER BY ALL'
+        ).fetchall()
+        for since, until in gaps:
+            yield from self._events(one.partition, since, until)
+
+    def _events(self, partition: int, since: int, until: int) -> Iterator[int]:
+        """Offsets that hold events: all; on brokers, as they tell, and they are not away.
+
+        That they are away is told by another check.
+        """
+        if not self._is_sparse:
+            yield from range(since, until)
+            return
+        log = self._scope.workspace.log
+        try:
+            yield from event_offsets(log, self._topic, partition, since, until)
+        except PlayheadError:
+            return
 
     def _wrong(self, one: _Sealed, what: str) -> Finding:
         return Finding.error(f"{self._raw.name}, partition {one.partition}", what)

@@ -22,7 +22,7 @@ from playhead.engines import DuckDBEngine
 from playhead.engines.packing import unpack_all
 from playhead.engines.spark.plans import told
 from playhead.errors import EngineError, StateError
-from playhead.eventlog import next_offset
+from playhead.eventlog import event_offsets
 from playhead.eventlog.kafka import KafkaEventLog
 from playhead.eventlog.kafka.writing import INGEST
 from playhead.speed.archive import Archiver
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _WAIT_S = 0.5
-_LOOKED_AT = 1_000
 
 
 @dataclass(frozen=True)
@@ -174,15 +173,8 @@ class SparkSource(Source):
 
     def _holds_events(self, topic: str, partition: int, offset: int, end: int) -> bool:
         """Whether some offset in [offset, end) holds an event: not all of them need to."""
-        while offset < end:
-            count = min(_LOOKED_AT, end - offset)
-            events = self._log.read(
-                topic, partition, offset, max_events=count, columns=["event_id"]
-            )
-            if events.num_rows:
-                return True
-            offset = next_offset(events, offset)
-        return False
+        found = event_offsets(self._log, topic, partition, offset, end)
+        return next(found, None) is not None
 
     def stop(self) -> None:
         for name in list(self._readings):
