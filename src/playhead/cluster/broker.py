@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from playhead.cluster.jars import jars
-from playhead.cluster.server import Server, await_port, free_port, program
+from playhead.cluster.server import START_S, Server, await_port, free_port, program
 from playhead.errors import ServerError
 
 __all__ = ["Broker"]
@@ -88,7 +88,7 @@ class Broker:
             "log.cleaner.dedupe.buffer.size": "8388608",
         } | self._settings
 
-    def start(self, *, seconds: float = 60.0) -> None:
+    def start(self, *, seconds: float = START_S) -> None:
         """Start it, on the data that is there; returns once it takes clients.
 
         Raises:

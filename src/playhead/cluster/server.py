@@ -17,6 +17,9 @@ from playhead.errors import ServerError
 __all__ = ["Server", "await_port", "free_port", "program"]
 
 LOOPBACK = "127.0.0.1"
+START_S = 180.0
+"""Beside others on a busy machine, a server may take more than a minute to start."""
+
 _LOOK_S = 0.05
 _STOP_S = 15.0
 _TOLD_LINES = 12
@@ -99,7 +102,7 @@ class Server:
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def start(self, is_ready: Callable[[], bool], *, seconds: float = 60.0) -> None:
+    def start(self, is_ready: Callable[[], bool], *, seconds: float = START_S) -> None:
         """Start it, and return once it is ready.
 
         Args:
