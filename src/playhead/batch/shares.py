@@ -23,7 +23,7 @@ from playhead.batch.buckets import bucket_of
 from playhead.batch.reading import Reading
 from playhead.batch.states import DuckDBStates, StateMaker, StatePlan
 from playhead.batch.widening import Widening
-from playhead.engines import DuckDBEngine, connect
+from playhead.engines import DuckDBEngine, connect_worker
 from playhead.engines.packing import pack, unpack
 from playhead.lake import Snapshot
 from playhead.lake.elsewhere import RowWriter, SentSnapshot
@@ -42,9 +42,6 @@ MERGED_EVENTS = 16_000_000
 
 MERGED_BYTES = 32 << 20
 """States, packed, that a process collects before it merges and writes them."""
-
-MEMORY = "1GB"
-"""What a process may take before it spills."""
 
 Share = tuple[LakeFile, ...]
 
@@ -269,10 +266,10 @@ def _runs(places: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
 
 @contextmanager
 def _session() -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
-    """A session of this process, one of as many as its machine has cores for, and its folder."""
+    """A session of this process, and a folder for copies of files."""
     with tempfile.TemporaryDirectory(prefix="playhead-share-") as name:
         folder = Path(name)
-        connection = connect(threads=1, memory_limit=MEMORY, temp_dir=folder / "spill")
+        connection = connect_worker(folder / "spill")
         try:
             yield connection, folder / "copies"
         finally:

@@ -21,6 +21,9 @@ ARROW_ROWS = 122_880
 """Rows of one batch of an answer. DuckDB takes room for a whole batch of each column at first:
 with its default of a million, half a gigabyte for an answer of 16 columns and one row."""
 
+WORKER_MEMORY = "1GB"
+"""What a session of `connect_worker` takes before it spills."""
+
 _SPILL = "duckdb-"
 _SPILL_KEPT_S = 24 * 3600.0
 
@@ -54,6 +57,15 @@ def connect(
     # and then finds that it cannot filter them by one.
     connection.execute("SET disabled_optimizers = 'join_filter_pushdown'")
     return connection
+
+
+def connect_worker(temp_dir: Path) -> duckdb.DuckDBPyConnection:
+    """A session in one of a cluster's processes, of which a machine has one for each core.
+
+    Args:
+        temp_dir: as for `connect`.
+    """
+    return connect(memory_limit=WORKER_MEMORY, threads=1, temp_dir=temp_dir)
 
 
 def memory_limit(connection: duckdb.DuckDBPyConnection) -> int:

@@ -188,9 +188,9 @@ CLUSTER = (
 
 PROFILES: Mapping[str, tuple[Setting, ...]] = {
     "etl": (
-        Setting("spark.executor.memory", "4g", "grouping by key spills beyond it"),
+        Setting("spark.executor.memory", "2g", "states on their way, and shuffles of Spark's SQL"),
         Setting("spark.executor.cores", "2", "tasks of one executor share its memory"),
-        Setting("spark.executor.memoryOverhead", "1g", "Arrow and network buffers"),
+        Setting("spark.executor.memoryOverhead", "3g", "Python's workers: DuckDB has 1 GB a core"),
         Setting("spark.driver.maxResultSize", "1g", "answers are small; more is a mistake"),
         Setting("spark.memory.fraction", "0.7", "rows in flight, hardly an object"),
         Setting("spark.memory.storageFraction", "0.2", "nothing is cached but dimensions"),

@@ -6,16 +6,18 @@ shuffle. Where a plan would not make events fewer, they stay events, as in one p
 """
 
 import logging
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from playhead.engines import DuckDBEngine, connect
+from playhead.engines import DuckDBEngine, connect_worker
 from playhead.engines.packing import pack, unpack
 from playhead.errors import EngineError
 from playhead.speed.coding import Coder
@@ -180,8 +182,7 @@ def places(
 
 @lru_cache(1)
 def _engine() -> DuckDBEngine:
-    # A worker's process is one of as many as its executor has cores.
-    return DuckDBEngine(connect(threads=1))
+    return DuckDBEngine(connect_worker(Path(tempfile.gettempdir()) / "playhead-spill"))
 
 
 def _piece(kind: str, name: str, rows: pa.Table) -> pa.RecordBatch:
