@@ -77,8 +77,10 @@ def told(result: Result) -> str:
 
 def up(path: Path, *words: str) -> dict[str, str]:
     """Start a platform in the background; its addresses."""
-    command = [sys.executable, "-m", "playhead", "-w", str(path), "up", "--detach", *words]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    command = [sys.executable, "-m", "playhead", "-w", str(path), "up", "--detach"]
+    # Beside the other tests' servers, the first start of everything may take its time.
+    command += ["--timeout", "180", *words]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert ended.returncode == 0, ended.stderr
     return urls(path)
 

@@ -2,15 +2,17 @@
 
 import sys
 from collections.abc import Sequence
+from concurrent.futures import Future
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
 
 from playhead.config import LogSettings, read_settings
-from playhead.errors import ContractError, EventLogError, SettingError
-from playhead.eventlog import SqliteEventLog, next_offset, open_log
+from playhead.errors import ContractError, EventLogError, LogAwayError, SettingError
+from playhead.eventlog import SqliteEventLog, event_offsets, next_offset, open_log
 from playhead.eventlog.base import Appended, marked
 from playhead.speed.read import read_new
 from playhead.testing.eventlog import MemoryEventLog
@@ -47,6 +49,49 @@ def holes(ids: list[str]) -> HolesLog:
     log.create_topic("clicks", SCHEMA, partitions=1)
     log.append("clicks", pa.table({"event_id": ids, "user_id": ["u"] * len(ids)}, schema=SCHEMA))
     return log
+
+
+class TestEventOffsets:
+    def test_are_those_that_hold_an_event(self) -> None:
+        log = holes(["a", "hole", "hole", "b", "hole", "c", "hole"])
+        assert list(event_offsets(log, "clicks", 0, 0, 7)) == [0, 3, 5]
+        assert list(event_offsets(log, "clicks", 0, 1, 5)) == [3]
+        assert list(event_offsets(log, "clicks", 0, 1, 3)) == []
+        assert list(event_offsets(log, "clicks", 0, 5, 99)) == [5]
+        assert list(event_offsets(log, "clicks", 7, 0, 9)) == []
+
+
+@pytest.mark.cluster
+class TestOffsetsOfBrokersThatDie:
+    """The client tells of an offset -1001, and of no error."""
+
+    def asked(self, monkeypatch: pytest.MonkeyPatch, *told: int) -> dict[int, int]:
+        kafka = pytest.importorskip("confluent_kafka", reason="missing: confluent-kafka")
+        from playhead.eventlog.kafka import cluster
+
+        answers = list(told)
+
+        def list_offsets(*_: object, **__: object) -> object:
+            future: Future[object] = Future()
+            offset = answers.pop(0) if len(answers) > 1 else answers[0]
+            future.set_result(SimpleNamespace(offset=offset))
+            return {kafka.TopicPartition("clicks", 0): future}
+
+        admin = cluster.Admin(cluster.Brokers("127.0.0.1:9", "", patience_s=0.3))
+        monkeypatch.setattr(admin, "client", SimpleNamespace(list_offsets=list_offsets))
+        return admin.ends("clicks", 1)
+
+    def test_is_asked_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert self.asked(monkeypatch, -1001, -1001, 7) == {0: 7}
+
+    def test_is_told_as_brokers_that_are_away(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with pytest.raises(LogAwayError, match="nobody knows those of partition 0"):
+            self.asked(monkeypatch, -1001)
+
+    def test_of_a_time_that_has_no_message_is_no_such(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert self.asked(monkeypatch, -1) == {0: -1}
 
 
 class TestNextOffset:

@@ -13,7 +13,13 @@ from typing import Any
 from playhead.errors import EventLogError, LogAwayError, SettingError
 
 try:
-    from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
+    from confluent_kafka import (
+        OFFSET_INVALID,
+        IsolationLevel,
+        KafkaError,
+        KafkaException,
+        TopicPartition,
+    )
     from confluent_kafka.admin import AdminClient, OffsetSpec
 except ImportError as error:
     raise EventLogError(
@@ -207,15 +213,25 @@ class Admin:
 
     def _offsets(self, topic: str, partitions: int, spec: OffsetSpec) -> dict[int, int]:
         asked = {TopicPartition(topic, number): spec for number in range(partitions)}
-        told = self.ask(
-            f"Topic {topic}, its offsets",
-            lambda: self.client.list_offsets(
-                asked,
-                isolation_level=IsolationLevel.READ_COMMITTED,
-                request_timeout=self.brokers.patience_s,
-            ),
-        )
-        return {place.partition: result.offset for place, result in told.items()}
+        what = f"Topic {topic}, its offsets"
+        until = time.monotonic() + self.brokers.patience_s
+        while True:
+            told = self.ask(
+                what,
+                lambda: self.client.list_offsets(
+                    asked,
+                    isolation_level=IsolationLevel.READ_COMMITTED,
+                    request_timeout=self.brokers.patience_s,
+                ),
+            )
+            found = {place.partition: result.offset for place, result in told.items()}
+            # So the client tells, without an error, of a broker that dies while it is asked.
+            unknown = [number for number, offset in found.items() if offset == OFFSET_INVALID]
+            if not unknown:
+                return found
+            if time.monotonic() > until:
+                raise away(self.brokers, what, f"nobody knows those of partition {unknown[0]}")
+            time.sleep(_RETRY_S)
 
     def ask(self, what: str, call: Callable[[], Mapping[Any, Future[Any]]]) -> dict[Any, Any]:
         """The answers to a request of several parts; again while the brokers sort themselves out.
