@@ -2,17 +2,12 @@
 
 import pickle
 import random
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date
 from typing import TypeVar
 
-from playhead.batch.base import StateEngine
-from playhead.batch.reading import Reading
-from playhead.batch.shares import Place, Share, SharedReading, SharedStates, shares
-from playhead.lake import Draft, Snapshot
-from playhead.views.leaf import Leaf
+from playhead.batch.shares import Place, Share, SharedStateEngine, SharedStates
 
 T = TypeVar("T")
 
@@ -23,8 +18,8 @@ def sent(value: T) -> T:
     return found
 
 
-class SharedEngine(StateEngine):
-    """Divides what is to be done, and does it in another order.
+class SharedEngine(SharedStateEngine):
+    """Does what there is in another order.
 
     Args:
         processes: among which files are divided.
@@ -33,42 +28,31 @@ class SharedEngine(StateEngine):
     name = "shared"
 
     def __init__(self, processes: int, order: random.Random) -> None:
-        self.processes, self._order = processes, order
+        self._processes, self._order = processes, order
         self.places: set[Place] = set()
         self.shares = 0
 
-    def _shares(self, events: Snapshot) -> list[Share]:
-        found = sent(shares(events, self.processes))
+    def processes(self) -> int:
+        return self._processes
+
+    def gather(
+        self, work: Callable[[Share], dict[date, int]], divided: Sequence[Share], what: str
+    ) -> Iterable[dict[date, int]]:
+        return map(sent(work), self._shuffled(divided))
+
+    def exchange(
+        self, work: SharedStates, divided: Sequence[Share], what: str
+    ) -> Iterable[tuple[int, bytes]]:
+        there = sent(work)
+        together: dict[Place, list[bytes]] = defaultdict(list)
+        for share in self._shuffled(divided):
+            for place, body in there.partials(share):
+                together[place].append(body)
+        self.places |= together.keys()
+        self.shares = max(self.shares, len(divided))
+        return there.merged(self._shuffled(list(together.items())))
+
+    def _shuffled(self, values: Sequence[T]) -> list[T]:
+        found = list(sent(values))
         self._order.shuffle(found)
-        self.shares = max(self.shares, len(found))
         return found
-
-    def days(self, events: Snapshot, reading: Reading) -> dict[date, int]:
-        source = sent(SharedReading.of(events, reading))
-        found: Counter[date] = Counter()
-        for share in self._shares(reading.of(events)):
-            found.update(source.days(share))
-        return dict(found)
-
-    def compute(
-        self,
-        events: Snapshot,
-        reading: Reading,
-        days: Mapping[date, int],
-        dimensions: Mapping[str, Snapshot],
-        leaves: Sequence[tuple[Leaf, Draft]],
-    ) -> None:
-        with ExitStack() as stack:
-            drafts = [stack.enter_context(draft.elsewhere()) for _, draft in leaves]
-            writers = [(leaf, w) for (leaf, _), (w, _) in zip(leaves, drafts, strict=True)]
-            source = SharedReading.of(events, reading)
-            work = sent(SharedStates.of(source, days, dimensions, writers))
-            together: dict[Place, list[bytes]] = defaultdict(list)
-            for share in self._shares(reading.of(events)):
-                for place, body in work.partials(share):
-                    together[place].append(body)
-            self.places |= together.keys()
-            groups = list(together.items())
-            self._order.shuffle(groups)
-            for leaf, files in work.merged(groups):
-                drafts[leaf][1].append(files)

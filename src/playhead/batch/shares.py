@@ -5,9 +5,10 @@ one process merges what belongs together and writes it. Nothing but states goes 
 """
 
 import tempfile
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from abc import abstractmethod
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
 from itertools import pairwise
@@ -19,20 +20,21 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from playhead.batch.base import StateEngine
 from playhead.batch.buckets import bucket_of
 from playhead.batch.reading import Reading
 from playhead.batch.states import DuckDBStates, StateMaker, StatePlan
 from playhead.batch.widening import Widening
 from playhead.engines import DuckDBEngine, connect_worker
 from playhead.engines.packing import pack, unpack
-from playhead.lake import Snapshot
+from playhead.lake import Draft, Snapshot
 from playhead.lake.elsewhere import RowWriter, SentSnapshot
 from playhead.lake.parquet import typed_sql
 from playhead.lake.snapshot import LakeFile
 from playhead.views.binder import quote
 from playhead.views.leaf import BATCH_DAY, Leaf
 
-__all__ = ["Place", "Share", "SharedReading", "SharedStates", "shares"]
+__all__ = ["Place", "Share", "SharedReading", "SharedStateEngine", "SharedStates", "shares"]
 
 MIN_ROWS, MAX_ROWS = 250_000, 2_000_000
 """Rows of a share: fewer are not worth a process's while, more take half a gigabyte."""
@@ -194,6 +196,64 @@ class SharedStates:
             query = self.plans[leaf].merge if merge else "FROM states"
             yield leaf, self.writers[leaf].run(connection, query)
             connection.unregister("states")
+
+
+class SharedStateEngine(StateEngine):
+    """Divides the work among processes; how they are reached is up to the engine."""
+
+    @abstractmethod
+    def processes(self) -> int:
+        """How many work at the same time."""
+
+    @abstractmethod
+    def gather(
+        self, work: Callable[[Share], dict[date, int]], divided: Sequence[Share], what: str
+    ) -> Iterable[dict[date, int]]:
+        """What the work gives for each share.
+
+        Args:
+            what: for messages, such as "days of clean.playback".
+
+        Raises:
+            PlayheadError: the very kind that was raised where the work is done, or EngineError.
+        """
+
+    @abstractmethod
+    def exchange(
+        self, work: SharedStates, divided: Sequence[Share], what: str
+    ) -> Iterable[tuple[int, bytes]]:
+        """What `work.merged` gives for all that `work.partials` makes, each place's together.
+
+        Raises:
+            PlayheadError: as for `gather`.
+        """
+
+    def days(self, events: Snapshot, reading: Reading) -> dict[date, int]:
+        source, divided = SharedReading.of(events, reading), self._divided(events, reading)
+        found: Counter[date] = Counter()
+        for days in self.gather(source.days, divided, f"days of {events.name}"):
+            found.update(days)
+        return dict(found)
+
+    def compute(
+        self,
+        events: Snapshot,
+        reading: Reading,
+        days: Mapping[date, int],
+        dimensions: Mapping[str, Snapshot],
+        leaves: Sequence[tuple[Leaf, Draft]],
+    ) -> None:
+        with ExitStack() as stack:
+            drafts = [stack.enter_context(draft.elsewhere()) for _, draft in leaves]
+            writers = [(leaf, to) for (leaf, _), (to, _) in zip(leaves, drafts, strict=True)]
+            source = SharedReading.of(events, reading)
+            work = SharedStates.of(source, days, dimensions, writers)
+            divided = self._divided(events, reading)
+            for leaf, files in self.exchange(work, divided, f"states of {events.name}"):
+                drafts[leaf][1].append(files)
+
+    def _divided(self, events: Snapshot, reading: Reading) -> list[Share]:
+        return shares(reading.of(events), self.processes())
 
 
 class _Cut:

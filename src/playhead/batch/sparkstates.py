@@ -5,23 +5,17 @@ files by the engine in its own process, and Spark brings states of one bucket to
 SQL each of some thirty states would be a job with exchanges of its own.
 """
 
-import logging
 import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from playhead import errors
-from playhead.batch.base import StateEngine
-from playhead.batch.reading import Reading
-from playhead.batch.shares import Share, SharedReading, SharedStates, shares
+from playhead.batch.shares import Share, SharedStateEngine, SharedStates
 from playhead.engines.spark.plans import told
 from playhead.errors import EngineError, PlayheadError
-from playhead.lake import Draft, Snapshot
-from playhead.views.leaf import Leaf
 
 if TYPE_CHECKING:
     from pyspark import RDD, SparkContext
@@ -29,13 +23,11 @@ if TYPE_CHECKING:
 
 __all__ = ["SparkStates"]
 
-logger = logging.getLogger(__name__)
-
 _RAISED = re.compile(r"^(?:playhead\.errors\.)(\w+): (.+)$", re.MULTILINE)
 _TASKS_A_CORE = 2
 
 
-class SparkStates(StateEngine):
+class SparkStates(SharedStateEngine):
     """Computes on Spark's executors; the driver sees plans, and what manifests have to know.
 
     Args:
@@ -51,47 +43,30 @@ class SparkStates(StateEngine):
     def _context(self) -> "SparkContext":
         return self._open().sparkContext
 
-    def days(self, events: Snapshot, reading: Reading) -> dict[date, int]:
-        what = f"days of {events.name}"
-        source = SharedReading.of(events, reading)
-        found: Counter[date] = Counter()
+    def processes(self) -> int:
+        return int(self._context.defaultParallelism)
+
+    def gather(
+        self, work: Callable[[Share], dict[date, int]], divided: Sequence[Share], what: str
+    ) -> Iterable[dict[date, int]]:
         with told_by_tasks(what):
-            for days in self._divided(reading.of(events), what).map(source.days).collect():
-                found.update(days)
-        return dict(found)
+            found: list[dict[date, int]] = self._tasks(divided, what).map(work).collect()
+            return found
 
-    def compute(
-        self,
-        events: Snapshot,
-        reading: Reading,
-        days: Mapping[date, int],
-        dimensions: Mapping[str, Snapshot],
-        leaves: Sequence[tuple[Leaf, Draft]],
-    ) -> None:
-        what = f"states of {events.name}"
-        with ExitStack() as stack:
-            drafts = [stack.enter_context(draft.elsewhere()) for _, draft in leaves]
-            writers = [
-                (leaf, writer) for (leaf, _), (writer, _) in zip(leaves, drafts, strict=True)
-            ]
-            source = SharedReading.of(events, reading)
-            work = SharedStates.of(source, days, dimensions, writers)
-            with told_by_tasks(what):
-                states = self._divided(reading.of(events), what).flatMap(work.partials)
-                tasks = max(
-                    _TASKS_A_CORE * self._context.defaultParallelism, states.getNumPartitions()
-                )
-                # Hashes of numbers are the same in every process.
-                together = states.groupByKey(tasks, hash)
-                for leaf, files in together.mapPartitions(work.merged).collect():
-                    drafts[leaf][1].append(files)
-        logger.debug("%s: %d states in %d tasks", what, len(leaves), tasks)
+    def exchange(
+        self, work: SharedStates, divided: Sequence[Share], what: str
+    ) -> Iterable[tuple[int, bytes]]:
+        tasks = max(_TASKS_A_CORE * self.processes(), len(divided))
+        with told_by_tasks(what):
+            states = self._tasks(divided, what).flatMap(work.partials)
+            # Hashes of numbers are the same in every process.
+            together = states.groupByKey(tasks, hash)
+            written: list[tuple[int, bytes]] = together.mapPartitions(work.merged).collect()
+            return written
 
-    def _divided(self, events: Snapshot, what: str) -> "RDD[Share]":
-        """The files as tasks."""
+    def _tasks(self, divided: Sequence[Share], what: str) -> "RDD[Share]":
         # The pages of Spark show it.
         self._context.setJobDescription(what)
-        divided = shares(events, self._context.defaultParallelism)
         return self._context.parallelize(divided, max(len(divided), 1))
 
 
