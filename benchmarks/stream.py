@@ -4,25 +4,46 @@ In one run, over the same topic on one broker on loopback: all built-in views of
 first event read until the last one is in state, with its offsets in the lake's journal where Spark
 takes it in. Each part has a workspace and a process of its own; its first events, which start
 engines and compile plans, are not measured. What each has counted, and one view's answer, are
-compared. The limit is the event log read and decoded, and nothing else.
+compared. The limit is the event log read and decoded, and nothing else. What a driver alone does
+for each event is measured apart: it gets place, time and the hash of the id from the workers, and
+looks the id up among as many as it remembers at most.
 """
 
 import argparse
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
 from benchmarks.measure import Figure, alone, show, timed
 from benchmarks.workload import Audience, Engine, event_tables, new_workspace
 from playhead.assemble import Workspace
 from playhead.cluster.broker import Broker
+from playhead.config import SparkSettings
+from playhead.engines.packing import pack, unpack_all
+from playhead.engines.spark import spark_session
+from playhead.engines.spark.conf import session_settings
 from playhead.errors import EngineError
 from playhead.eventlog import next_offset
+from playhead.speed.config import SpeedConfig
+from playhead.speed.dedupe import SeenEvents
 from playhead.speed.layer import Step
+from playhead.speed.spark.messages import FIRST, KNOWN, PLACE, REFUSED, SECOND
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
 
 TOPIC = "playback"
 WARM = 50_000
+MICRO_BATCH, PIECES = 100_000, 4
+"""Events of a micro-batch whose share the driver does, and in how many pieces they come."""
 _PATIENCE_S = 1_200.0
 
 
@@ -84,6 +105,60 @@ def measure(engine: Engine, folder: str, events: int, users: int, movies: int) -
     )
 
 
+def measure_driver(engine: Engine, events: int) -> Figure:
+    """The driver's share of micro-batches, each of which the workers have ready."""
+    engine.choose()
+    random = np.random.default_rng(7)
+
+    def ids(count: int) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+        first, second = random.integers(0, 1 << 64, size=(2, count), dtype=np.uint64)
+        return first, second
+
+    seen, now = SeenEvents(window=timedelta(days=1)), datetime(2026, 1, 1)
+    while len(seen) < SpeedConfig().dedupe_limit - events:
+        seen.remember(seen.unseen_hashes(*ids(1_000_000)), now)
+    held = len(seen)
+    session = spark_session(session_settings(SparkSettings(master=f"local[{engine.cores}]")))
+    frames = []
+    for first in range(0, events, MICRO_BATCH):
+        pieces = [
+            pack(_known(start, ids(MICRO_BATCH // PIECES)))
+            for start in range(first, first + MICRO_BATCH, MICRO_BATCH // PIECES)
+        ]
+        frame = session.createDataFrame(pa.table({"known": pa.array(pieces, pa.binary())}))
+        frames.append(frame.persist())
+        frames[-1].count()
+
+    def take(frame: "DataFrame") -> int:
+        known = unpack_all(frame.toArrow().column("known"))
+        known = known.sort_by([(name, "ascending") for name in PLACE])
+        arrived = known.column("ingest_time").cast(pa.int64()).to_numpy()
+        first, second = (known.column(name).to_numpy() for name in (FIRST, SECOND))
+        unseen = seen.unseen_hashes(first, second, arrived)
+        seen.remember(unseen, now)
+        return int(unseen.mask.sum())
+
+    take(frames[0])
+    seconds, counts = timed(lambda: sum(map(take, frames[1:])))
+    return Figure("the driver's share", counts, seconds, note=f"{held:,} ids remembered")
+
+
+def _known(offset: int, ids: Sequence[npt.NDArray[np.uint64]]) -> pa.Table:
+    """What workers tell of so many events of a partition."""
+    count = len(ids[0])
+    times = pa.array(np.arange(count), pa.timestamp("us"))
+    columns = {
+        "partition": pa.array(np.zeros(count), pa.int32()),
+        "offset": pa.array(np.arange(offset, offset + count)),
+        "ingest_time": times,
+        "event_time": times,
+        FIRST: ids[0],
+        SECOND: ids[1],
+        REFUSED: pa.array(np.zeros(count, dtype=np.bool_)),
+    }
+    return pa.table(columns).select(KNOWN.names).cast(KNOWN)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Send, measure and print; every part runs in a process of its own."""
     parser = argparse.ArgumentParser(prog="playhead bench stream", description=__doc__)
@@ -100,6 +175,7 @@ def main(arguments: list[str] | None = None) -> None:
         engines = [Engine("spark", cores, broker.address) for cores in (1, 2)]
         for number, engine in enumerate([embedded, *engines]):
             figures.append(alone(measure, engine, str(folder / f"{number}"), *size))
+        figures.append(alone(measure_driver, engines[-1], 10 * MICRO_BATCH))
     if len({tuple(f.extra.values()) for f in figures if f.extra}) != 1:
         raise SystemExit(f"the layers differ: {', '.join(f.note for f in figures)}")
     show("stream", figures, as_json=options.format == "json")

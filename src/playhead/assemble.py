@@ -23,11 +23,14 @@ from playhead.batch.deadletters import DeadLetters, Wanted
 from playhead.batch.dimensions import rebuild_pair_ratings
 from playhead.batch.journal import noting
 from playhead.batch.load import Loader, LoadReport, Progress
+from playhead.batch.newrows import CleanEngine, DuckDBCleaning
 from playhead.batch.quality import Metric, latest_report
 from playhead.batch.recompute import Recomputer, ViewRun
 from playhead.batch.recover import Patch, Recoverer, RecoveryReport
 from playhead.batch.replay import Replayer, ReplayProgress, ReplayReport, ReplaySpec
-from playhead.batch.sparkstates import SparkStates
+from playhead.batch.shared.cleaning import SharedCleaning
+from playhead.batch.shared.spark import SparkProcesses
+from playhead.batch.shared.states import SharedStateEngine
 from playhead.batch.states import DuckDBStates
 from playhead.clock import Clock, SystemClock
 from playhead.config import FILE, MARK, TEMPLATE, Settings, read_settings
@@ -397,14 +400,14 @@ class Workspace:
             ) as noted,
             self._connect() as connection,
         ):
-            states = self._state_engine(connection)
+            cleaner, states = self.batch_engines(connection)
             epoch = self.state.sealed_epoch()
             cleaned = []
             for topic, contract in TOPICS.items():
                 noted.enter(f"cleaning {topic}")
                 tell(f"cleaning {topic}")
                 clean_table(topic, contract.schema).create_in(self.lake)
-                cleaned.append(clean_topic(self.lake, connection, topic, full=full))
+                cleaned.append(clean_topic(self.lake, connection, topic, full=full, engine=cleaner))
             noted.enter("rating pairs")
             tell("rating pairs")
             rebuild_pair_ratings(self.lake, connection)
@@ -421,12 +424,15 @@ class Workspace:
             noted.tell(epoch, sum(topic.written for topic in cleaned), runs, pruned)
             return BatchReport(epoch, tuple(cleaned), tuple(runs), pruned)
 
-    def _state_engine(self, connection: duckdb.DuckDBPyConnection) -> StateEngine:
-        """What computes the batch layer's states; Spark is started when there is work for it."""
-        if self.settings.batch.engine != SparkStates.name:
-            return DuckDBStates(connection)
+    def batch_engines(
+        self, connection: duckdb.DuckDBPyConnection
+    ) -> tuple[CleanEngine, StateEngine]:
+        """What cleans and what computes states; Spark is started when there is work for it."""
+        if self.settings.batch.engine != SparkProcesses.name:
+            return DuckDBCleaning(), DuckDBStates(connection)
         check_reach(self.settings.spark, self.settings.lake)
-        return SparkStates(lambda: self.spark)
+        executors = SparkProcesses(lambda: self.spark)
+        return SharedCleaning(executors), SharedStateEngine(executors)
 
     @cached_property
     def spark(self) -> "SparkSession":

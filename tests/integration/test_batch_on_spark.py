@@ -1,7 +1,7 @@
 """The batch layer on a Spark cluster: the digits of the embedded one, by any mix of the two."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -121,6 +121,18 @@ def merged(opened: SmallWorkspace) -> dict[str, list[tuple[Any, ...]]]:
     return found
 
 
+def cleaned(opened: SmallWorkspace) -> list[tuple[Any, ...]]:
+    """What stays of the events: whatever was the same wherever they came in."""
+    columns = ["event_id", "event_time", "user_id", "load_id", "epoch"]
+    found = []
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        for name in ("clean.playback", "clean.search"):
+            scan = opened.lake.snapshot(name).scan(columns=columns)
+            found += connection.execute(f"SELECT '{name}', * FROM {scan} ORDER BY ALL").fetchall()
+    return found
+
+
 def answers(opened: SmallWorkspace) -> dict[str, Any]:
     """Every view's answer, or why it has none."""
     found: dict[str, Any] = {}
@@ -147,8 +159,10 @@ def agree(places: list[Place], *names: str, full: bool = False) -> dict[str, Any
     embedded, *others = places
     done = embedded.batch(*names, full=full)
     states, wanted = merged(embedded.opened), answers(embedded.opened)
+    kept = cleaned(embedded.opened)
     for place in others:
         assert place.batch(*names, full=full) == done
+        assert cleaned(place.opened) == kept
         assert merged(place.opened) == states
         assert answers(place.opened) == wanted
     return done
@@ -232,8 +246,15 @@ def test_killed_drivers_and_workers_leave_what_the_next_run_finishes(
     made = place(tmp_path, database, store, None, "killed", "spark")
     load_dimensions(made.opened)
     load(made.opened, FIRST)
+    take_in(made.opened, [*watches(20, start=200), *FIRST[:3]], range(0))
     made.opened.names = some = ("countries", "sessions")
     path, tables = made.opened.path, [f"/{name}_" for name in some]
+    before = set(made.home.data_files())
+    with Driver(**on_spark(cluster.master)) as cleaner:
+        cleaner.ask(path, *some)
+        # New rows of the clean table are in files that no snapshot has.
+        await_file(made.home, ["/clean/playback"], before)
+        cleaner.process.kill()
     with Driver(**on_spark(cluster.master)) as first:
         first.ask(path, *some)
         # Its first table has files, and the second one has none: it is at work between them.
@@ -252,15 +273,15 @@ def test_killed_drivers_and_workers_leave_what_the_next_run_finishes(
     assert_merged_is_full(made.opened)
     made.opened.lake.sweep(older_than=timedelta(seconds=-60))
     kept = {f.path for n in made.opened.lake.tables() for f in made.opened.lake.snapshot(n).files}
-    assert {f for f in made.home.data_files() if "/state/" in f} <= kept
+    assert {f for f in made.home.data_files() if "/state/" in f or "/clean/" in f} <= kept
     assert_merged_is_full(made.opened)
     made.opened.close()
 
 
-def await_file(home: SharedHome, tables: list[str]) -> None:
-    """Wait until some task has written a file of one of the tables."""
+def await_file(home: SharedHome, tables: list[str], before: Collection[str] = ()) -> None:
+    """Wait until some task has written a file of one of the tables that was not there before."""
     until = time.monotonic() + 240
-    while not any(table in path for path in home.data_files() for table in tables):
+    while not any(t in path for path in {*home.data_files()}.difference(before) for t in tables):
         assert time.monotonic() < until, "no task has written anything"
         time.sleep(0.05)
 

@@ -10,11 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from layers import SmallWorkspace, Watch, load, load_dimensions, ordered, watches, workspace
-from playhead.batch import shares, states
+from playhead.batch import states
 from playhead.batch.recompute import Recomputer, state_table
+from playhead.batch.shared import processes as division
+from playhead.batch.shared import states as shared_states
+from playhead.batch.shared.states import SharedStateEngine
 from playhead.errors import LakeError
 from playhead.lake.tables import clean_name
-from shared_engine import SharedEngine
+from shared_processes import ShuffledProcesses
 
 VIEWS = ("counts", "countries", "sessions", "latest", "running")
 DAY = 24 * 60
@@ -74,20 +77,20 @@ def test_states_of_shares_are_those_of_one_process(
     seed: int,
 ) -> None:
     with pytest.MonkeyPatch.context() as patch, opened._connect() as connection:
-        patch.setattr(shares, "MIN_ROWS", 1)
-        patch.setattr(shares, "MAX_ROWS", most)
-        patch.setattr(shares, "MERGED_EVENTS", at_once)
+        patch.setattr(division, "MIN_ROWS", 1)
+        patch.setattr(division, "MAX_ROWS", most)
+        patch.setattr(shared_states, "MERGED_EVENTS", at_once)
         patch.setattr(states, "MARKED_ROWS", 1 if many else 1_000_000)
-        engine = SharedEngine(processes, random.Random(seed))
-        runs = Recomputer(opened.lake, connection, engine).run(
+        there = ShuffledProcesses(processes, random.Random(seed))
+        runs = Recomputer(opened.lake, connection, SharedStateEngine(there)).run(
             opened.views.values(), epoch=0, full=True
         )
         assert {run.status for run in runs} == {"recomputed"}
         # What belongs to one group was brought together, too.
         assert (merged(opened), rows(opened)) == wanted
-    assert engine.shares > 1 or (processes == 1 and most > 60)
+    assert there.most > 1 or (processes == 1 and most > 60)
     if at_once == 3:
-        assert {place.part for place in engine.places} > {0}
+        assert {place.part for place in there.keys} > {0}
 
 
 def test_a_file_that_is_damaged_is_named(opened: SmallWorkspace) -> None:
@@ -95,7 +98,8 @@ def test_a_file_that_is_damaged_is_named(opened: SmallWorkspace) -> None:
     file = Path(events.files[0].path)
     body = file.read_bytes()
     with opened._connect() as connection:
-        damaged = Recomputer(opened.lake, connection, SharedEngine(1, random.Random(0)))
+        there = SharedStateEngine(ShuffledProcesses(1, random.Random(0)))
+        damaged = Recomputer(opened.lake, connection, there)
         try:
             file.write_bytes(body[:-8] + b"damaged!")
             with pytest.raises(LakeError, match=file.name):

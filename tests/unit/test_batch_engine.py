@@ -8,7 +8,8 @@ import pytest
 from layers import load, load_dimensions, watches, workspace
 from playhead.batch.journal import batch_runs
 from playhead.batch.recompute import Recomputer
-from playhead.batch.sparkstates import SparkStates, told_by_tasks
+from playhead.batch.shared.spark import SparkProcesses, told_by_tasks
+from playhead.batch.shared.states import SharedStateEngine
 from playhead.config import LakeSettings, SparkSettings, read_settings
 from playhead.engines.spark import session
 from playhead.engines.spark.conf import Setting
@@ -67,7 +68,7 @@ def test_spark_is_not_started_for_nothing(tmp_path: Path) -> None:
         load_dimensions(opened)
         load(opened, watches(5))
         opened.batch()
-        recomputer = Recomputer(opened.lake, connection, SparkStates(start))
+        recomputer = Recomputer(opened.lake, connection, SharedStateEngine(SparkProcesses(start)))
         runs = recomputer.run(opened.views.values(), epoch=0)
     assert {run.status for run in runs} == {"up to date"}
 

@@ -1,5 +1,6 @@
 """Cleaning and dimensions: one row per event, whatever comes when; versions that mean something."""
 
+import random
 import tempfile
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -13,11 +14,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from playhead.batch.clean import RANK, clean_topic, dedupe_sql
+from playhead.batch.clean import clean_topic
 from playhead.batch.dimensions import dimension_version, rebuild_pair_ratings, replace_dimension
+from playhead.batch.newrows import CleanEngine, DuckDBCleaning
+from playhead.batch.repeats import RANK, dedupe_sql
+from playhead.batch.shared import cleaning, processes
+from playhead.batch.shared.cleaning import SharedCleaning
 from playhead.contracts import contract
 from playhead.engines import connect
 from playhead.lake import Lake, raw_table
+from shared_processes import ShuffledProcesses
 
 START = datetime(2025, 1, 1)
 RAW = raw_table("rating", contract("rating").schema)
@@ -93,9 +99,20 @@ EVENTS = st.tuples(
 STEPS = st.lists(st.tuples(st.booleans(), st.lists(EVENTS, max_size=5), st.booleans()), max_size=5)
 
 
-@given(STEPS)
-def test_cleaning_by_steps_equals_a_loop_over_everything(steps: list[Any]) -> None:
-    """Loads and epochs in any order, some cleaned together; an epoch may be older than a load."""
+def engine(chosen: random.Random) -> CleanEngine:
+    """This process, or a few among which even a few rows are divided."""
+    count = chosen.randrange(4)
+    return SharedCleaning(ShuffledProcesses(count, chosen)) if count else DuckDBCleaning()
+
+
+@given(STEPS, st.randoms(use_true_random=False), st.integers(1, 3), st.integers(1, 20))
+def test_cleaning_by_steps_equals_a_loop_over_everything(
+    steps: list[Any], order: random.Random, most: int, at_once: int
+) -> None:
+    """Loads and epochs in any order, some cleaned together; an epoch may be older than a load.
+
+    What is cleaned by one engine is gone on with by another.
+    """
     every: list[dict[str, Any]] = []
     counts = {"rows": 0, "kept": 0, "dropped": 0, "replaced": 0}
     load = epoch = 0
@@ -103,7 +120,11 @@ def test_cleaning_by_steps_equals_a_loop_over_everything(steps: list[Any]) -> No
         tempfile.TemporaryDirectory() as folder,
         Lake(Path(folder)) as lake,
         connect(threads=1) as con,
+        pytest.MonkeyPatch.context() as patch,
     ):
+        patch.setattr(processes, "MIN_ROWS", 1)
+        patch.setattr(processes, "MAX_ROWS", most)
+        patch.setattr(cleaning, "CUT_IDS", at_once)
         for is_load, events, clean_now in steps:
             load, epoch = (load + 1, epoch) if is_load else (load, epoch + 1)
             rows = [
@@ -121,11 +142,11 @@ def test_cleaning_by_steps_equals_a_loop_over_everything(steps: list[Any]) -> No
             append(lake, con, rows, **({"load": load} if is_load else {"epoch": epoch}))
             every += rows
             if clean_now:
-                report = clean_topic(lake, con, "rating")
+                report = clean_topic(lake, con, "rating", engine=engine(order))
                 counts["rows"] += report.rows
                 counts["kept"] += report.written - report.replaced
                 counts["dropped"] += sum(report.dropped.values())
-        report = clean_topic(lake, con, "rating")
+        report = clean_topic(lake, con, "rating", engine=engine(order))
         if not steps:
             assert report.rows == 0
             return
@@ -135,10 +156,10 @@ def test_cleaning_by_steps_equals_a_loop_over_everything(steps: list[Any]) -> No
         assert counts["rows"] + report.rows == len(every)
         assert counts["kept"] + report.written - report.replaced == len(expected)
         assert counts["dropped"] + sum(report.dropped.values()) == len(every) - len(expected)
-        full = clean_topic(lake, con, "rating", full=True)
+        full = clean_topic(lake, con, "rating", full=True, engine=engine(order))
         assert cleaned(lake, con) == expected
         assert (full.rows, full.written, full.replaced) == (len(every), len(expected), 0)
-        assert clean_topic(lake, con, "rating").rows == 0
+        assert clean_topic(lake, con, "rating", engine=engine(order)).rows == 0
 
 
 def test_dropped_rows_are_counted_by_rule(lake: Lake, con: duckdb.DuckDBPyConnection) -> None:
@@ -179,15 +200,15 @@ def test_a_cleaner_that_comes_second_starts_over(
     lake: Lake, con: duckdb.DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     append(lake, con, [row(1, 0, load_id=1)], load=1)
-    append_rows = Lake.append
+    publish = Lake.publish
     with connect(threads=1) as other:
 
         def interrupted(self: Lake, *args: Any, **kwargs: Any) -> Any:
-            monkeypatch.setattr(Lake, "append", append_rows)
+            monkeypatch.setattr(Lake, "publish", publish)
             clean_topic(lake, other, "rating")
-            return append_rows(self, *args, **kwargs)
+            return publish(self, *args, **kwargs)
 
-        monkeypatch.setattr(Lake, "append", interrupted)
+        monkeypatch.setattr(Lake, "publish", interrupted)
         report = clean_topic(lake, con, "rating")
     assert report.rows == 0
     assert len(cleaned(lake, con)) == 1

@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from playhead import disk
-from playhead.batch.clean import RANK, dedupe_sql
+from playhead.batch.repeats import RANK, dedupe_sql
 from playhead.batch.sqltext import identifier
 from playhead.contracts import LOG_COLUMNS
 from playhead.errors import QueryError

@@ -17,9 +17,10 @@ import pyarrow as pa
 
 from playhead import disk
 from playhead.batch import quality
-from playhead.batch.clean import CleanReport, LoadedRows, clean_topic
+from playhead.batch.clean import CleanReport, clean_topic
 from playhead.batch.dimensions import replace_dimension
 from playhead.batch.landing import prepare_landing
+from playhead.batch.newrows import LoadedRows
 from playhead.batch.quality import Metric
 from playhead.batch.readers import Progress
 from playhead.batch.sources import Source

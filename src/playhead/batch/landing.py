@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import duckdb
 
-from playhead.batch.clean import Cleaning, CleanReport, LoadedRows
+from playhead.batch.clean import Cleaning, CleanReport
+from playhead.batch.newrows import Counted, LoadedRows
 from playhead.contracts import contract
 from playhead.errors import LakeError
 from playhead.lake import Draft, Lake, clean_table, raw_table
@@ -30,10 +31,11 @@ class Landing:
     raw: Draft
     _clean: Draft
     _cleaning: Cleaning
+    _counted: Counted
 
     def publish_clean(self) -> CleanReport | None:
         """Commit the clean table; None if another process cleaned it first."""
-        return self._cleaning.publish(self._clean)
+        return self._cleaning.publish(self._clean, self._counted)
 
 
 @contextmanager
@@ -64,7 +66,7 @@ def prepare_landing(
             if cleaning.replaces_rows:
                 yield None
                 return
-            cleaned.add(con, f"FROM {cleaning.survivors}")
+            counted = cleaning.keep(cleaned)
             raw.copy(cleaned)
             raw.add(con, f"FROM {cleaning.dropped}")
             if raw.rows != rows:
@@ -72,4 +74,4 @@ def prepare_landing(
                     f"{raw_name}: {raw.rows} rows were written, and {rows} are to be loaded",
                     hint="Nothing of this file was loaded.",
                 )
-            yield Landing(raw, cleaned, cleaning)
+            yield Landing(raw, cleaned, cleaning, counted)

@@ -35,6 +35,16 @@ class Reading:
         return cls(topic, new, (epoch, load))
 
     @classmethod
+    def between(cls, topic: str, after: tuple[int, int], upto: tuple[int, int]) -> "Reading":
+        """Rows of epochs and loads after some, and up to others.
+
+        Those of loads and those of epochs apart: statistics then rule out whole files of each.
+        """
+        loaded = f"load_id > {after[1]} AND load_id <= {upto[1]}"
+        sealed = f"epoch > {after[0]} AND epoch <= {upto[0]}"
+        return cls(topic, (loaded, f"{sealed} AND NOT coalesce({loaded}, false)"), after)
+
+    @classmethod
     def of_buckets(cls, leaf: Leaf, buckets: Collection[date]) -> "Reading":
         """All cleaned events of some buckets of a leaf's states."""
         months = months_of(leaf, buckets)
@@ -52,3 +62,8 @@ class Reading:
         if self.after is None:
             return events
         return events.beyond(epoch=self.after[0], load_id=self.after[1])
+
+    def sql(self, events: Snapshot) -> str:
+        """A relation of the events to be read, of a table that has them."""
+        scan = self.of(events).scan()
+        return f"({' UNION ALL '.join(f'FROM {scan} WHERE {one}' for one in self.conditions)})"

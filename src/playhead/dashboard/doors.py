@@ -1,6 +1,8 @@
 """What stands before every request: who may come in, from where, and what a page may load."""
 
-import time
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from http.cookies import CookieError, SimpleCookie
 from ipaddress import ip_address
 from urllib.parse import quote, urlsplit
@@ -52,8 +54,8 @@ class Doors:
             if refused is not None:
                 await _close(receive, send)
             else:
-                watched = _Watched(self._login, cookie, send)
-                await self._app(scope, receive, watched.send)
+                async with _watched(self._login, cookie, send) as sent:
+                    await self._app(scope, receive, sent)
         elif refused is not None:
             await refused(scope, receive, _with_headers(send))
         else:
@@ -79,25 +81,30 @@ class Doors:
         return PlainTextResponse("A key is needed.\n", 401)
 
 
-class _Watched:
-    """A socket that closes when its key is revoked."""
+@asynccontextmanager
+async def _watched(login: Login, cookie: str | None, send: Send) -> AsyncIterator[Send]:
+    """What sends over a socket, which closes when its key is revoked, however still it is."""
+    is_open, is_shut = False, False
 
-    def __init__(self, login: Login, cookie: str | None, send: Send) -> None:
-        self._login, self._cookie, self._send = login, cookie, send
-        self._looked_at = time.monotonic()
-        self._is_shut = False
+    async def sent(message: Message) -> None:
+        nonlocal is_open
+        if not is_shut:
+            is_open = message["type"] != "websocket.close"
+            await send(message)
 
-    async def send(self, message: Message) -> None:
-        """Send, as long as the key is good."""
-        if self._is_shut:
-            return
-        now = time.monotonic()
-        if now - self._looked_at > _LOOK_EVERY_S and message["type"] == "websocket.send":
-            self._looked_at = now
-            if not self._login.lets_in(self._cookie):
-                self._is_shut = True
-                message = {"type": "websocket.close", "code": _POLICY_VIOLATED}
-        await self._send(message)
+    async def watch() -> None:
+        nonlocal is_shut
+        while not is_shut:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            if is_open and not login.lets_in(cookie):
+                is_shut = True
+                await send({"type": "websocket.close", "code": _POLICY_VIOLATED})
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield sent
+    finally:
+        watching.cancel()
 
 
 def _cookie(headers: Headers) -> str | None:

@@ -1,7 +1,10 @@
 """Tables as single values, so that processes exchange many rows as one."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 _OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
@@ -24,3 +27,17 @@ def unpack(body: pa.BinaryScalar | bytes) -> pa.Table:
 def unpack_all(bodies: Iterable[pa.BinaryScalar]) -> pa.Table:
     """The rows of several tables of one schema; at least one."""
     return pa.concat_tables([unpack(body) for body in bodies])
+
+
+def split(table: pa.Table, numbers: npt.NDArray[np.integer]) -> Iterator[tuple[int, pa.Table]]:
+    """The rows of a table by a whole number that each of them has, in their order; then the next.
+
+    Args:
+        numbers: shape (rows,).
+    """
+    order = np.argsort(numbers, kind="stable")
+    table, numbers = table.take(pa.array(order)), numbers[order]
+    if len(numbers):
+        cuts = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
+        for start, stop in pairwise(cuts):
+            yield int(numbers[start]), table.slice(start, stop - start)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from playhead.batch.clean import dedupe_sql
+from playhead.batch.repeats import dedupe_sql
 from playhead.contracts import TOPICS
 from playhead.errors import PlayheadError
 from playhead.eventlog import event_offsets

@@ -8,8 +8,9 @@ from datetime import date, timedelta
 import pyarrow as pa
 
 from playhead.batch.buckets import bucket_of, bucket_sql, bucket_unit
-from playhead.batch.clean import dedupe_sql, rewritten_days
+from playhead.batch.clean import rewritten_days
 from playhead.batch.recompute import StateCoverage, state_table
+from playhead.batch.repeats import dedupe_sql
 from playhead.contracts import LOG_COLUMNS, TOPICS
 from playhead.errors import CoverageError, PlayheadError
 from playhead.eventlog import next_offset

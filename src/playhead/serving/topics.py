@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import duckdb
 import pyarrow as pa
 
-from playhead.batch.clean import dedupe_sql
+from playhead.batch.repeats import dedupe_sql
 from playhead.contracts import LOG_COLUMNS, TOPICS, Contract
 from playhead.eventlog import EventLog, next_offset
 from playhead.lake import Lake, Snapshot

@@ -1,19 +1,18 @@
-"""States computed on Spark: its workers read, widen, group, merge and write, each what it holds.
+"""Spark's executors as the processes that a batch run's work is divided among.
 
-States merge, so events need no exchange: each task runs the partial plans over some of the lake's
-files by the engine in its own process, and Spark brings states of one bucket together. By Spark
-SQL each of some thirty states would be a job with exchanges of its own.
+Each task works in DuckDB, in the Python process beside its executor, on the files that it is given;
+Spark spreads the tasks, does lost ones again, and brings together what has one key. By Spark SQL
+each of some thirty states would be a job with exchanges of events.
 """
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from playhead import errors
-from playhead.batch.shares import Share, SharedStateEngine, SharedStates
+from playhead.batch.shared.processes import Exchange, Given, Key, Made, Processes
 from playhead.engines.spark.plans import told
 from playhead.errors import EngineError, PlayheadError
 
@@ -21,17 +20,17 @@ if TYPE_CHECKING:
     from pyspark import RDD, SparkContext
     from pyspark.sql import SparkSession
 
-__all__ = ["SparkStates"]
+__all__ = ["SparkProcesses", "told_by_tasks"]
 
 _RAISED = re.compile(r"^(?:playhead\.errors\.)(\w+): (.+)$", re.MULTILINE)
 _TASKS_A_CORE = 2
 
 
-class SparkStates(SharedStateEngine):
-    """Computes on Spark's executors; the driver sees plans, and what manifests have to know.
+class SparkProcesses(Processes):
+    """The cores of Spark's executors.
 
     Args:
-        session: gives the session when there is something to compute; called once.
+        session: gives the session when there is something to do; called once.
     """
 
     name = "spark"
@@ -43,31 +42,31 @@ class SparkStates(SharedStateEngine):
     def _context(self) -> "SparkContext":
         return self._open().sparkContext
 
-    def processes(self) -> int:
+    def count(self) -> int:
         return int(self._context.defaultParallelism)
 
-    def gather(
-        self, work: Callable[[Share], dict[date, int]], divided: Sequence[Share], what: str
-    ) -> Iterable[dict[date, int]]:
+    def map(
+        self, work: Callable[[Given], Made], given: Sequence[Given], what: str
+    ) -> Iterable[Made]:
         with told_by_tasks(what):
-            found: list[dict[date, int]] = self._tasks(divided, what).map(work).collect()
-            return found
+            made: list[Made] = self._tasks(given, what).map(work).collect()
+            return made
 
     def exchange(
-        self, work: SharedStates, divided: Sequence[Share], what: str
-    ) -> Iterable[tuple[int, bytes]]:
-        tasks = max(_TASKS_A_CORE * self.processes(), len(divided))
+        self, work: Exchange[Given, Key, Made], given: Sequence[Given], what: str
+    ) -> Iterable[Made]:
+        tasks = max(_TASKS_A_CORE * self.count(), len(given))
         with told_by_tasks(what):
-            states = self._tasks(divided, what).flatMap(work.partials)
+            values = self._tasks(given, what).flatMap(work.partials)
             # Hashes of numbers are the same in every process.
-            together = states.groupByKey(tasks, hash)
-            written: list[tuple[int, bytes]] = together.mapPartitions(work.merged).collect()
-            return written
+            together = values.groupByKey(tasks, hash)
+            made: list[Made] = together.mapPartitions(work.merged).collect()
+            return made
 
-    def _tasks(self, divided: Sequence[Share], what: str) -> "RDD[Share]":
+    def _tasks(self, given: Sequence[Given], what: str) -> "RDD[Given]":
         # The pages of Spark show it.
         self._context.setJobDescription(what)
-        return self._context.parallelize(divided, max(len(divided), 1))
+        return self._context.parallelize(given, max(len(given), 1))
 
 
 @contextmanager

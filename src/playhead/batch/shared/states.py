@@ -1,18 +1,14 @@
-"""A batch run's work divided among processes: states by files, then merged by buckets.
+"""States made by several processes: each of the events in some files, then merged by buckets.
 
-Each process makes the states of the events in some of the files, and cuts them by bucket; then
-one process merges what belongs together and writes it. Nothing but states goes from one to another.
+Each process makes the states of its events and cuts them by bucket; then one process merges what
+belongs together and writes it. Nothing but states goes from one to another.
 """
 
-import tempfile
-from abc import abstractmethod
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from datetime import date
-from itertools import pairwise
-from pathlib import Path
 from typing import NamedTuple
 
 import duckdb
@@ -23,29 +19,25 @@ import pyarrow as pa
 from playhead.batch.base import StateEngine
 from playhead.batch.buckets import bucket_of
 from playhead.batch.reading import Reading
-from playhead.batch.states import DuckDBStates, StateMaker, StatePlan
+from playhead.batch.shared.processes import Processes, Share, shares, worker
+from playhead.batch.shared.reading import SharedReading, days_of
+from playhead.batch.states import StateMaker, StatePlan
 from playhead.batch.widening import Widening
-from playhead.engines import DuckDBEngine, connect_worker
-from playhead.engines.packing import pack, unpack
+from playhead.engines import DuckDBEngine
+from playhead.engines.packing import pack, split, unpack
 from playhead.lake import Draft, Snapshot
 from playhead.lake.elsewhere import RowWriter, SentSnapshot
 from playhead.lake.parquet import typed_sql
-from playhead.lake.snapshot import LakeFile
 from playhead.views.binder import quote
 from playhead.views.leaf import BATCH_DAY, Leaf
 
-__all__ = ["Place", "Share", "SharedReading", "SharedStateEngine", "SharedStates", "shares"]
-
-MIN_ROWS, MAX_ROWS = 250_000, 2_000_000
-"""Rows of a share: fewer are not worth a process's while, more take half a gigabyte."""
+__all__ = ["Place", "SharedStateEngine", "SharedStates"]
 
 MERGED_EVENTS = 16_000_000
 """Events of a bucket whose states are merged at once."""
 
 MERGED_BYTES = 32 << 20
 """States, packed, that a process collects before it merges and writes them."""
-
-Share = tuple[LakeFile, ...]
 
 
 class Place(NamedTuple):
@@ -60,50 +52,6 @@ class Place(NamedTuple):
     leaf: int
     day: int
     part: int
-
-
-def shares(events: Snapshot, processes: int) -> list[Share]:
-    """The files of a snapshot divided: those of one time come together, as far as names tell.
-
-    Args:
-        processes: that will work at the same time.
-    """
-    limit = min(max(-(-events.rows // max(processes, 1)), MIN_ROWS), MAX_ROWS)
-    found: list[list[LakeFile]] = []
-    held = 0
-    for file in sorted(events.files, key=lambda f: (f.partition or date.min, f.path)):
-        if not found or held + file.rows > limit:
-            found.append([])
-            held = 0
-        found[-1].append(file)
-        held += file.rows
-    return [tuple(files) for files in found]
-
-
-@dataclass(frozen=True)
-class SharedReading:
-    """Reads shares of a topic's cleaned events; can be pickled.
-
-    Attributes:
-        events: without files.
-    """
-
-    events: SentSnapshot
-    reading: Reading
-
-    @classmethod
-    def of(cls, events: Snapshot, reading: Reading) -> "SharedReading":
-        """What reads the events of a cleaned table."""
-        return cls(SentSnapshot.of(replace(events, files=())), reading)
-
-    def days(self, share: Share) -> dict[date, int]:
-        """How many events to be read each day has in a share, if any."""
-        with _session() as (connection, folder):
-            return DuckDBStates(connection).days(self.open(share, folder), self.reading)
-
-    def open(self, share: Share, folder: Path) -> Snapshot:
-        """A share as a snapshot of this process; the folder is for copies."""
-        return replace(self.events, files=share).open(folder)
 
 
 @dataclass(frozen=True)
@@ -151,7 +99,7 @@ class SharedStates:
 
     def partials(self, share: Share) -> Iterator[tuple[Place, bytes]]:
         """The states of a share's events, packed, each with where it belongs."""
-        with _session() as (connection, folder):
+        with worker() as (connection, folder):
             events = self.source.open(share, folder)
             dimensions = {name: sent.open(folder) for name, sent in self.dimensions.items()}
             cuts = [
@@ -176,7 +124,7 @@ class SharedStates:
         """
         waiting: dict[int, list[list[bytes]]] = defaultdict(list)
         held = 0
-        with _session() as (connection, _):
+        with worker() as (connection, _):
             for place, bodies in groups:
                 waiting[place.leaf].append(list(bodies))
                 held += sum(map(len, waiting[place.leaf][-1]))
@@ -199,41 +147,14 @@ class SharedStates:
 
 
 class SharedStateEngine(StateEngine):
-    """Divides the work among processes; how they are reached is up to the engine."""
+    """Divides the work among processes; this one sees plans, and what manifests have to know."""
 
-    @abstractmethod
-    def processes(self) -> int:
-        """How many work at the same time."""
-
-    @abstractmethod
-    def gather(
-        self, work: Callable[[Share], dict[date, int]], divided: Sequence[Share], what: str
-    ) -> Iterable[dict[date, int]]:
-        """What the work gives for each share.
-
-        Args:
-            what: for messages, such as "days of clean.playback".
-
-        Raises:
-            PlayheadError: the very kind that was raised where the work is done, or EngineError.
-        """
-
-    @abstractmethod
-    def exchange(
-        self, work: SharedStates, divided: Sequence[Share], what: str
-    ) -> Iterable[tuple[int, bytes]]:
-        """What `work.merged` gives for all that `work.partials` makes, each place's together.
-
-        Raises:
-            PlayheadError: as for `gather`.
-        """
+    def __init__(self, processes: Processes) -> None:
+        self.name = processes.name
+        self._processes = processes
 
     def days(self, events: Snapshot, reading: Reading) -> dict[date, int]:
-        source, divided = SharedReading.of(events, reading), self._divided(events, reading)
-        found: Counter[date] = Counter()
-        for days in self.gather(source.days, divided, f"days of {events.name}"):
-            found.update(days)
-        return dict(found)
+        return days_of(self._processes, events, reading)
 
     def compute(
         self,
@@ -248,12 +169,10 @@ class SharedStateEngine(StateEngine):
             writers = [(leaf, to) for (leaf, _), (to, _) in zip(leaves, drafts, strict=True)]
             source = SharedReading.of(events, reading)
             work = SharedStates.of(source, days, dimensions, writers)
-            divided = self._divided(events, reading)
-            for leaf, files in self.exchange(work, divided, f"states of {events.name}"):
+            divided = shares(reading.of(events), self._processes.count())
+            what = f"states of {events.name}"
+            for leaf, files in self._processes.exchange(work, divided, what):
                 drafts[leaf][1].append(files)
-
-    def _divided(self, events: Snapshot, reading: Reading) -> list[Share]:
-        return shares(reading.of(events), self.processes())
 
 
 class _Cut:
@@ -285,13 +204,9 @@ class _Cut:
             keys = ", ".join(map(quote, self._plan.keys))
             hashed = engine.run(f"SELECT hash({keys}) AS h FROM states", {"states": states}, what)
             places += self._part_of(days, hashed.column("h").to_numpy())
-        order = np.argsort(places, kind="stable")
-        states, places = states.take(pa.array(order)), places[order]
-        for start, stop in _runs(places):
-            day, part = divmod(int(places[start]), 1 << _PART_BITS)
-            self.found.append(
-                (Place(self._leaf, day, part), pack(states.slice(start, stop - start)))
-            )
+        for place, rows in split(states, places):
+            day, part = divmod(place, 1 << _PART_BITS)
+            self.found.append((Place(self._leaf, day, part), pack(rows)))
 
     def _part_of(
         self, days: npt.NDArray[np.int32], hashes: npt.NDArray[np.uint64]
@@ -315,22 +230,3 @@ def _parts(leaf: Leaf, days: Mapping[date, int]) -> dict[date, int]:
         events[bucket_of(leaf, day)] += count
     counts = {bucket: -(-count // MERGED_EVENTS) for bucket, count in events.items()}
     return {bucket: count for bucket, count in counts.items() if count > 1}
-
-
-def _runs(places: npt.NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Start and stop of every run of equal places."""
-    if len(places):
-        cuts = [0, *(np.flatnonzero(np.diff(places)) + 1).tolist(), len(places)]
-        yield from pairwise(cuts)
-
-
-@contextmanager
-def _session() -> Iterator[tuple[duckdb.DuckDBPyConnection, Path]]:
-    """A session of this process, and a folder for copies of files."""
-    with tempfile.TemporaryDirectory(prefix="playhead-share-") as name:
-        folder = Path(name)
-        connection = connect_worker(folder / "spill")
-        try:
-            yield connection, folder / "copies"
-        finally:
-            connection.close()
