@@ -19,6 +19,7 @@ NAMES = (
     "live",
     "dashboards",
     "spark",
+    "cleaning",
     "kafka",
     "stream",
 )

@@ -3,21 +3,18 @@
 Plain means the view's own text as Spark's dialect has it, windows written by hand, in a session
 with Spark's own settings; a text that Spark refuses is replaced by Playhead's full plan there. The
 batch layer makes the states of all views from the same rows in a lake, and commits them, on Spark
-and in one process; embedded DuckDB stands in the same table. Rows of all answers are counted and
-compared. Two more tables have the batch layer clean those rows, and look late repeats up in them.
-Each part runs in a process of its own, once to warm up and once measured.
+and in one process. Embedded DuckDB stands in the same table. Rows of all answers are counted and
+compared. Each part runs in a process of its own, once to warm up and once measured.
 """
 
 import argparse
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import sqlglot
@@ -25,17 +22,14 @@ import sqlglot
 from benchmarks.measure import Figure, alone, show, timed
 from benchmarks.workload import Audience, Engine, dimensions, event_tables, new_workspace
 from playhead.assemble import Workspace
-from playhead.batch.base import StateEngine
-from playhead.batch.clean import CleanReport, clean_topic
 from playhead.batch.dimensions import replace_dimension
-from playhead.batch.newrows import CleanEngine
 from playhead.batch.recompute import Recomputer
 from playhead.config import SparkSettings
 from playhead.contracts import TOPICS
 from playhead.engines import connect
 from playhead.engines.spark import SparkPlans, spark_session
 from playhead.engines.spark.conf import LOOPBACK, Setting, session_settings, shuffle_partitions
-from playhead.lake.tables import clean_name, clean_table, raw_name, raw_table
+from playhead.lake.tables import clean_name, clean_table
 from playhead.views import View
 from playhead.views.catalog import library
 from playhead.views.relations import known_relations
@@ -44,8 +38,6 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 MEMORY = "4GB"
-REPEATS = 50
-"""Of so many rows to be cleaned, one repeats another."""
 _BUCKET = re.compile(r"TIME_BUCKET\(INTERVAL '(\d+ \w+)', ([\w.]+)\)")
 
 
@@ -77,7 +69,7 @@ def prepare(folder: Path, events: int, users: int, movies: int) -> None:
 
 
 def prepare_lake(folder: Path, users: int, movies: int) -> None:
-    """A workspace whose clean table has the same events, and whose raw table repeats some."""
+    """A workspace whose clean table has the same events."""
     schema = TOPICS["playback"].schema
     own = ", ".join(f'"{name}"' for name in schema.names)
     events = (
@@ -92,56 +84,14 @@ def prepare_lake(folder: Path, users: int, movies: int) -> None:
         replace_dimension(lake, connection, pairs, known_relations()[pairs].schema, query)
         clean_table("playback", schema).create_in(lake)
         lake.append(clean_name("playback"), connection, events, properties=covered)
-        raw_table("playback", schema).create_in(lake)
-        repeats = f'SELECT * REPLACE (-"offset" AS "offset") FROM ({events})'
-        every = f'{events} UNION ALL ({repeats} WHERE "offset" % {REPEATS} = 1)'
-        lake.append(raw_name("playback"), connection, every, properties=covered)
-
-
-def by_cleaning(folder: str, engine: Engine) -> Figure:
-    """All rows cleaned anew, once to warm up and once measured."""
-    with _layers(folder, engine) as (workspace, connection, cleaner, _):
-        clean = partial(clean_topic, workspace.lake, connection, "playback", engine=cleaner)
-        clean(full=True)
-        seconds, report = timed(partial(clean, full=True))
-    note = f"{report.rows - report.written:,} repeats"
-    return Figure(f"{engine}: cleaning all of it", report.rows, seconds, note=note)
-
-
-def by_ids(folder: str, engine: Engine) -> Figure:
-    """A thousand late repeats looked up among all ids, once to warm up and once measured."""
-    with _layers(folder, engine) as (workspace, connection, cleaner, _):
-        lake, old = workspace.lake, workspace.lake.snapshot(clean_name("playback"))
-
-        def look() -> CleanReport:
-            name = raw_name("playback")
-            epoch = int(lake.properties(name)["playhead.epoch"]) + 1
-            late = "ingest_time + INTERVAL 1 DAY AS ingest_time"
-            again = f"NULL::BIGINT AS load_id, {epoch}::BIGINT AS epoch"
-            rows = f"SELECT * REPLACE ({late}, {again}) FROM {old.scan()} LIMIT 1000"
-            lake.append(name, connection, rows, properties={"playhead.epoch": str(epoch)})
-            return clean_topic(lake, connection, "playback", engine=cleaner)
-
-        look()
-        seconds, report = timed(look)
-    note = f"{report.rows - report.written:,} repeats"
-    return Figure(f"{engine}: late repeats among all ids", old.rows, seconds, note=note)
-
-
-@contextmanager
-def _layers(
-    folder: str, engine: Engine
-) -> Iterator[tuple[Workspace, duckdb.DuckDBPyConnection, CleanEngine, StateEngine]]:
-    """The batch layer's parts, as an engine has them."""
-    engine.choose()
-    with Workspace(Path(folder) / "workspace") as workspace, connect() as connection:
-        yield workspace, connection, *workspace.batch_engines(connection)
 
 
 def by_layer(folder: str, engine: Engine, events: int) -> Figure:
-    """The batch layer's states, all anew, once to warm up and once measured."""
-    with _layers(folder, engine) as (workspace, connection, _, states):
+    """The batch layer: all states anew, once to warm up and once measured."""
+    engine.choose()
+    with Workspace(Path(folder) / "workspace") as workspace, connect() as connection:
         workspace.__dict__["views"] = views()
+        _, states = workspace.batch_engines(connection)
         recomputer = Recomputer(workspace.lake, connection, states)
 
         def run() -> int:
@@ -238,7 +188,7 @@ def _measured(part: str, events: int, answer: Callable[[View], pa.Table]) -> Fig
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure and print; the plain SQL is the base of the views, one process of cleaning."""
+    """Measure all three and print; the plain SQL is the base."""
     parser = argparse.ArgumentParser(prog="playhead bench spark", description=__doc__)
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--users", type=int, default=100_000)
@@ -249,18 +199,13 @@ def main(arguments: list[str] | None = None) -> None:
         prepare(Path(folder), options.events, options.users, options.movies)
         prepare_lake(Path(folder), options.users, options.movies)
         figures = [alone(part, folder, options.events) for part in (by_hand, by_plans)]
-        engines = Engine("spark", 1), Engine("spark", 2), Engine("duckdb")
-        figures += [alone(by_layer, folder, engine, options.events) for engine in engines]
+        for engine in (Engine("spark", 1), Engine("spark", 2), Engine("duckdb")):
+            figures.append(alone(by_layer, folder, engine, options.events))
         figures.append(alone(embedded, folder, options.events))
-        cleaning = [alone(by_cleaning, folder, engine) for engine in reversed(engines)]
-        repeats = [alone(by_ids, folder, engine) for engine in reversed(engines)]
     counts = {figure.note.rsplit("; ", 1)[-1] for figure in figures}
     if len(counts) != 1:
         raise SystemExit(f"answers differ in rows: {', '.join(f.note for f in figures)}")
-    as_json = options.format == "json"
-    show("spark", figures, as_json=as_json)
-    show("cleaning", cleaning, as_json=as_json)
-    show("repeats", repeats, as_json=as_json)
+    show("spark", figures, as_json=options.format == "json")
 
 
 if __name__ == "__main__":

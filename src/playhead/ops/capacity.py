@@ -251,11 +251,13 @@ def _speed(load: Load) -> list[Line]:
 def _batch(load: Load) -> list[Line]:
     interval = load.batch_every.total_seconds()
     new = load.events_per_second * interval
-    rate, ids, share = figures.SPARK_BATCH.value, figures.IDS.value, figures.BATCH_BUSY.value
-    work_s = new / rate + load.kept_events / ids
+    rate, cleans = figures.SPARK_BATCH.value, figures.SPARK_CLEANS.value
+    ids, share = figures.IDS.value, figures.BATCH_BUSY.value
+    work_s = new / rate + new / cleans + load.kept_events / ids
     cores = max(math.ceil(work_s / (interval * share)), 1)
     told = (
-        f"({_n(new)} new ÷ {_n(rate)} + {_n(load.kept_events)} ids ÷ {_n(ids)}) "
+        f"({_n(new)} new ÷ {_n(rate)} + {_n(new)} cleaned ÷ {_n(cleans)} + "
+        f"{_n(load.kept_events)} ids ÷ {_n(ids)}) "
         f"÷ ({_n(interval)} s × {_n(share)})"
     )
     again = load.kept_events / (rate * cores)
@@ -354,7 +356,7 @@ def _total(lines: Iterable[Line]) -> list[Line]:
 
 def _one_machine(load: Load) -> tuple[Limit, ...]:
     interval = load.batch_every.total_seconds()
-    ids = 2 * figures.IDS.value
+    ids = figures.ONE_MACHINE_IDS.value
     cleans = figures.ONE_MACHINE_CLEANS.value
     run_s = load.events_per_second * interval / cleans + load.kept_events / ids
     per_event = 2 * figures.LAKE_EVENT.value + figures.STATE_EVENT.value
