@@ -28,7 +28,8 @@ from playhead.lake.elsewhere import RowWriter, SentSnapshot
 __all__ = ["Part", "SharedCleaning", "SharedKeeping", "SharedRows"]
 
 CUT_IDS = 4_000_000
-"""Ids whose hashes are compared at once: about 100 MB."""
+"""Ids whose hashes are compared at once: some 200 MB."""
+MAX_CUTS = 1 << 16
 
 _NEW, _OLD = "cleaning_new", "cleaning_old"
 
@@ -75,23 +76,24 @@ class SharedRows:
                 f"SELECT {part.number}::INTEGER AS part, hash(event_id) AS hash "
                 f"FROM {self.keyed(part, folder)}"
             ).to_arrow_table()
-        cuts = found.column("hash").to_numpy() % np.uint64(self.cuts)
+        # Numbers of two bytes are sorted in a tenth of the time.
+        cuts = (found.column("hash").to_numpy() % np.uint64(self.cuts)).astype(np.uint16)
         for cut, hashes in split(found, cuts):
             yield cut, pack(hashes)
 
     def merged(self, groups: Iterable[tuple[int, Iterable[bytes]]]) -> Iterator[tuple[int, bytes]]:
         """Hashes that a new row shares with another row, by the number of the part with the row."""
-        for _, bodies in groups:
-            every = pa.concat_tables([unpack(body) for body in bodies])
-            hashes, parts = every.column("hash").to_numpy(), every.column("part").to_numpy()
-            order = np.lexsort((parts, hashes))
-            hashes, parts = hashes[order], parts[order]
-            starts = np.flatnonzero(np.r_[True, hashes[1:] != hashes[:-1]])
-            counts = np.diff(np.r_[starts, len(hashes)])
-            # The first of the rows with one hash is a new one, if one of them is.
-            shared = np.repeat((counts > 1) & (parts[starts] < self.new), counts)
-            for part, found in split(pa.table({"hash": hashes[shared]}), parts[shared]):
-                yield part, pack(found)
+        query = f"""
+            SELECT part, hash FROM ids SEMI JOIN (
+                SELECT hash FROM ids GROUP BY hash HAVING count(*) > 1 AND min(part) < {self.new}
+            ) USING (hash)
+        """
+        with worker() as (connection, _):
+            for _, bodies in groups:
+                ids = pa.concat_tables([unpack(body) for body in bodies])
+                found = DuckDBEngine(connection).run(query, {"ids": ids}, "ids that may repeat")
+                for part, hashes in split(found, found.column("part").to_numpy()):
+                    yield part, pack(hashes.select(["hash"]))
 
     def candidates(self, part: Part) -> tuple[int, bytes]:
         """The part's number, and its rows that have a chosen hash, as candidates, packed."""
@@ -185,7 +187,7 @@ class _SharedComparison(Comparison):
             new.keyless,
             new.fields,
             new=len(ours),
-            cuts=max(processes.count(), -(-(read.rows + old.rows) // CUT_IDS)),
+            cuts=min(max(processes.count(), -(-(read.rows + old.rows) // CUT_IDS)), MAX_CUTS),
         )
 
     def old(self, months: Collection[date] | None = None) -> str:
