@@ -27,8 +27,8 @@ from playhead.lake.elsewhere import RowWriter, SentSnapshot
 
 __all__ = ["Part", "SharedCleaning", "SharedKeeping", "SharedRows"]
 
-CUT_IDS = 4_000_000
-"""Ids whose hashes are compared at once: some 200 MB."""
+CUT_IDS = 1_000_000
+"""Ids whose hashes are compared at once: some 50 MB."""
 MAX_CUTS = 1 << 16
 
 _NEW, _OLD = "cleaning_new", "cleaning_old"
