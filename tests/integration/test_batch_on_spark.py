@@ -245,9 +245,9 @@ def test_killed_drivers_and_workers_leave_what_the_next_run_finishes(
 ) -> None:
     made = place(tmp_path, database, store, None, "killed", "spark")
     load_dimensions(made.opened)
+    made.opened.names = some = ("countries", "sessions")
     load(made.opened, FIRST)
     take_in(made.opened, [*watches(20, start=200), *FIRST[:3]], range(0))
-    made.opened.names = some = ("countries", "sessions")
     path, tables = made.opened.path, [f"/{name}_" for name in some]
     before = set(made.home.data_files())
     with Driver(**on_spark(cluster.master)) as cleaner:
