@@ -245,7 +245,17 @@ def _brokers(load: Load, speed_cores: int) -> list[Line]:
 def _speed(load: Load) -> list[Line]:
     rate, share = figures.SPARK_SPEED.value, figures.BUSY.value
     cores = max(math.ceil(load.peak / (rate * share)), 1)
-    return _spark("speed", load, cores, f"{_n(load.peak)} ÷ ({_n(rate)} × {_n(share)})")
+    driver = figures.SPARK_DRIVER.value
+    return [
+        *_spark("speed", load, cores, f"{_n(load.peak)} ÷ ({_n(rate)} × {_n(share)})"),
+        Line(
+            "speed",
+            "the driver's time",
+            load.peak / driver,
+            "",
+            f"{_n(load.peak)} ÷ {_n(driver)}: with more than 1, the only driver does not keep up",
+        ),
+    ]
 
 
 def _batch(load: Load) -> list[Line]:
