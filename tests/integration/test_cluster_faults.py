@@ -62,12 +62,10 @@ def test_every_view_of_the_cluster_equals_the_embedded_one(tmp_path: Path) -> No
     assert not left_running(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "number",
-    [
-        pytest.param(signal.SIGINT, id="ctrl-c"),
-        pytest.param(signal.SIGTERM, id="sigterm", marks=pytest.mark.slow),
-    ],
+    [pytest.param(signal.SIGINT, id="ctrl-c"), pytest.param(signal.SIGTERM, id="sigterm")],
 )
 def test_a_demo_that_is_interrupted_stops_what_it_has_started(
     tmp_path: Path, number: signal.Signals

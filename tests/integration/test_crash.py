@@ -51,7 +51,7 @@ MOMENTS = {
         Moment(f"{STATE}.sealed", 1),
     ],
     "batch": [
-        Moment(LAKE, 1),
+        Moment(DRAFTS, 1),
         Moment(DRAFTS, 1, after=False),
         Moment(DRAFTS, 2),
         Moment(f"{STATE}.prune", 1, after=False),

@@ -132,7 +132,7 @@ def test_a_stopped_compaction_is_fenced(path: Path) -> None:
 @pytest.mark.parametrize(
     "moment",
     [
-        Moment("playhead.batch.clean:Cleaning._write", 1, after=False),
+        Moment("playhead.batch.clean:Cleaning._publish", 1, after=False),
         Moment("playhead.batch.recompute:Recomputer._write", 2, after=False),
         Moment(f"{STATE}.prune", 1, after=False),
         *(

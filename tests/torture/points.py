@@ -46,7 +46,7 @@ SPEED = {
     "ids listed": f"{_IDS}._write_list",
 }
 BATCH = {
-    "clean written": "playhead.batch.clean:Cleaning._write",
+    "clean written": "playhead.batch.clean:Cleaning._publish",
     "topic cleaned": "playhead.assemble:clean_topic",
     "rating pairs replaced": "playhead.batch.dimensions:replace_dimension",
     "state recomputed": f"{_RECOMPUTER}._write",

@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from playhead.batch.clean import clean_topic
@@ -105,6 +105,7 @@ def engine(chosen: random.Random) -> CleanEngine:
     return SharedCleaning(ShuffledProcesses(count, chosen)) if count else DuckDBCleaning()
 
 
+@settings(max_examples=max(settings().max_examples // 2, 1))
 @given(STEPS, st.randoms(use_true_random=False), st.integers(1, 3), st.integers(1, 20))
 def test_cleaning_by_steps_equals_a_loop_over_everything(
     steps: list[Any], order: random.Random, most: int, at_once: int
