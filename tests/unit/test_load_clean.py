@@ -22,6 +22,7 @@ from playhead.batch.shared import cleaning, processes
 from playhead.batch.shared.cleaning import SharedCleaning
 from playhead.contracts import contract
 from playhead.engines import connect
+from playhead.errors import LakeError
 from playhead.lake import Lake, raw_table
 from shared_processes import ShuffledProcesses
 
@@ -213,6 +214,21 @@ def test_a_cleaner_that_comes_second_starts_over(
         report = clean_topic(lake, con, "rating")
     assert report.rows == 0
     assert len(cleaned(lake, con)) == 1
+
+
+def test_a_damaged_file_is_named_and_nothing_is_cleaned(
+    lake: Lake, con: duckdb.DuckDBPyConnection
+) -> None:
+    append(lake, con, [row(1, 0, load_id=1), row(2, 1, load_id=1)], load=1)
+    file = Path(lake.snapshot(RAW.name).files[0].path)
+    body = file.read_bytes()
+    file.write_bytes(body[:-8] + b"damaged!")
+    shared = SharedCleaning(ShuffledProcesses(2, random.Random(0)))
+    with pytest.raises(LakeError, match=file.name):
+        clean_topic(lake, con, "rating", engine=shared)
+    assert lake.rows("clean.rating") == 0
+    file.write_bytes(body)
+    assert clean_topic(lake, con, "rating", engine=shared).written == 2
 
 
 def test_nothing_to_clean(lake: Lake, con: duckdb.DuckDBPyConnection) -> None:

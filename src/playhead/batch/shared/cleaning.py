@@ -30,6 +30,7 @@ __all__ = ["Part", "SharedCleaning", "SharedKeeping", "SharedRows"]
 CUT_IDS = 1_000_000
 """Ids whose hashes are compared at once: some 50 MB."""
 MAX_CUTS = 1 << 16
+"""As many as two bytes tell apart."""
 
 _NEW, _OLD = "cleaning_new", "cleaning_old"
 
