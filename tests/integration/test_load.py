@@ -369,13 +369,16 @@ def go(process: "subprocess.Popen[str]") -> None:
     process.stdin.flush()
 
 
-def make_files(folder: Path) -> None:
-    """20 days of sessions with duplicates and faults, and the users behind them."""
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with days of sessions, duplicates and faults, and the users behind them."""
+    folder = tmp_path_factory.mktemp("many")
     draw = random.Random(7)
-    rows = [session(draw.randrange(4000), day=1 + draw.randrange(20)) for _ in range(5000)]
+    rows = [session(draw.randrange(1600), day=1 + draw.randrange(8)) for _ in range(2000)]
     rows[100:100] = ["cut,short", session(9001).replace("started", "slept")]
     write_watch(folder, *rows)
     (folder / "users.csv").write_text("user_id,email\nu1,a@b\nu1,a@b\nu2,c\nu2\n")
+    return folder
 
 
 def content(lake: Lake, con: duckdb.DuckDBPyConnection) -> dict[str, list[Any]]:
@@ -389,19 +392,18 @@ def content(lake: Lake, con: duckdb.DuckDBPyConnection) -> dict[str, list[Any]]:
     }
 
 
-@pytest.fixture
-def expected(files: Path, tmp_path: Path, con: duckdb.DuckDBPyConnection) -> dict[str, list[Any]]:
-    make_files(files)
-    with Lake(tmp_path / "undisturbed") as lake:
-        Loader(lake, con, ManualClock(NOW)).load(files).check()
+@pytest.fixture(scope="module")
+def expected(many: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
+    with Lake(tmp_path_factory.mktemp("undisturbed")) as lake, connect(threads=2) as con:
+        Loader(lake, con, ManualClock(NOW)).load(many).check()
         return content(lake, con)
 
 
 def test_a_load_that_is_killed_is_finished_by_loading_again(
-    tmp_path: Path, files: Path, con: duckdb.DuckDBPyConnection, expected: dict[str, list[Any]]
+    tmp_path: Path, many: Path, con: duckdb.DuckDBPyConnection, expected: dict[str, list[Any]]
 ) -> None:
     draw = random.Random()
-    process = start(tmp_path, files)
+    process = start(tmp_path, many)
     started = time.monotonic()
     go(process)
     assert process.communicate()[0]
@@ -410,16 +412,16 @@ def test_a_load_that_is_killed_is_finished_by_loading_again(
         folder = tmp_path / f"killed-{attempt}"
         folder.mkdir()
         for _ in range(2):
-            process = start(folder, files)
+            process = start(folder, many)
             go(process)
             time.sleep(draw.uniform(0, whole_s))
             process.kill()
             process.communicate()
         with Lake(folder / "lake") as lake:
-            Loader(lake, con, ManualClock(NOW)).load(files).check()
+            Loader(lake, con, ManualClock(NOW)).load(many).check()
             assert content(lake, con) == expected
             before = state(lake)
-            Loader(lake, con, ManualClock(NOW)).load(files)
+            Loader(lake, con, ManualClock(NOW)).load(many)
             assert state(lake) == before
 
 
@@ -427,7 +429,7 @@ def test_a_load_that_is_killed_is_finished_by_loading_again(
 @pytest.mark.parametrize("after", [False, True])
 def test_a_load_that_dies_at_any_commit_is_finished_by_loading_again(
     tmp_path: Path,
-    files: Path,
+    many: Path,
     con: duckdb.DuckDBPyConnection,
     expected: dict[str, list[Any]],
     monkeypatch: pytest.MonkeyPatch,
@@ -452,19 +454,19 @@ def test_a_load_that_dies_at_any_commit_is_finished_by_loading_again(
         with Lake(tmp_path / f"lake-{fatal}") as lake:
             monkeypatch.setattr(Lake, step, dying)
             with contextlib.suppress(KeyboardInterrupt):
-                Loader(lake, con, ManualClock(NOW)).load(files)
+                Loader(lake, con, ManualClock(NOW)).load(many)
             monkeypatch.setattr(Lake, step, original)
-            Loader(lake, con, ManualClock(NOW)).load(files).check()
+            Loader(lake, con, ManualClock(NOW)).load(many).check()
             assert content(lake, con) == expected
         if calls <= fatal:
             break
 
 
 def test_two_loads_of_one_folder_at_once(
-    tmp_path: Path, files: Path, con: duckdb.DuckDBPyConnection, expected: dict[str, list[Any]]
+    tmp_path: Path, many: Path, con: duckdb.DuckDBPyConnection, expected: dict[str, list[Any]]
 ) -> None:
     Lake(tmp_path / "lake").close()
-    processes = [start(tmp_path, files) for _ in range(3)]
+    processes = [start(tmp_path, many) for _ in range(3)]
     for process in processes:
         go(process)
     for process in processes:

@@ -38,7 +38,6 @@ class Catalog(IcebergCatalog, ABC):
     files: Files
     checksums: Checksums
     compares_properties = True
-    _parsed: dict[str, Table]
 
     @abstractmethod
     def explained(self) -> AbstractContextManager[None]:
@@ -100,18 +99,13 @@ class Catalog(IcebergCatalog, ABC):
                     f"Was it deleted, or the workspace moved? {REBUILD}",
                 ) from error
 
+    @abstractmethod
     def _loaded(self, name: str) -> Table:
-        """The table of its current metadata file, which never changes: it is parsed once."""
-        location, known = self.metadata_file(name), self._parsed.get(name)
-        if known is None or location is None or known.metadata_location != location:
-            table = self.load_table(name)
-            self._parsed[name] = known = self._copy(table)
-        return self._copy(known)
+        """The table of its current metadata file; its files are its own.
 
-    def _copy(self, table: Table) -> Table:
-        """Another object of the same table: a commit changes it, and its files are its own."""
-        io = type(table.io)(table.io.properties)
-        return Table(table.name(), table.metadata, table.metadata_location, io, self)
+        Raises:
+            NoSuchTableError: there is none.
+        """
 
     def note_checksum(self, name: str) -> None:
         """Take up the checksum of a new table's first metadata file, where they are kept."""

@@ -16,8 +16,10 @@ from sqlalchemy.schema import CreateTable
 
 from playhead import disk, mirror
 from playhead.errors import LakeConflictError, LakeError, WorkspaceError
+from playhead.lake.catalog import CATALOG_NAME
 from playhead.lake.checksums import Checksum, Checksums, file_crc32
 from playhead.lake.files import LocalFiles
+from playhead.lake.schema import checked_name
 from playhead.lake.sqlcatalog import DatabaseCatalog
 from playhead.lake.storage import LocalIO, local_path
 
@@ -26,6 +28,10 @@ __all__ = ["FileCatalog"]
 FORMAT = 2
 BACKUP = "Run `playhead rebuild --all`: it makes the catalog anew from the tables' own files."
 _SET_CHECKSUM = "INSERT OR REPLACE INTO checksums VALUES (?, ?, ?)"
+_LOCATIONS = (
+    "SELECT table_namespace, table_name, metadata_location FROM iceberg_tables "
+    "WHERE catalog_name = ?"
+)
 BUSY_TIMEOUT_S = 30
 
 
@@ -125,12 +131,9 @@ class FileCatalog(DatabaseCatalog):
                 return [f"table {name} is missing" for name in lost] or ["its definitions"]
             return mirror.differences(connection)
 
-    def metadata_file(self, name: str) -> str | None:
+    def _location(self, name: str) -> str | None:
         with self.explained():
-            known = self._watch.since_change()
-        if name not in known:
-            known[name] = super().metadata_file(name)
-        return known[name]
+            return self._watch.location(*checked_name(name))
 
     def note_checksum(self, name: str) -> None:
         """Take up the checksum of a new table's first metadata file."""
@@ -168,22 +171,24 @@ class FileCatalog(DatabaseCatalog):
 
 
 class _Watch:
-    """What was read of the catalog since it changed last, whoever changed it."""
+    """Where the tables' metadata is, read anew after a change, whoever made it."""
 
     def __init__(self, path: Path) -> None:
         self._turn = threading.Lock()
         self._db = disk.connect(path, timeout_s=BUSY_TIMEOUT_S, check_same_thread=False)
         self._version = -1
-        self._locations: dict[str, str | None] = {}
+        self._locations: dict[tuple[str, str], str | None] = {}
 
-    def since_change(self) -> dict[str, str | None]:
-        """Metadata files by table that are still the current ones; to be added to."""
+    def location(self, namespace: str, table: str) -> str | None:
+        """Where a table's current metadata is; None if there is no such table."""
         with self._turn:
             # It changes with every commit of another connection, of any process.
             (version,) = self._db.execute("PRAGMA data_version").fetchone()
             if version != self._version:
-                self._version, self._locations = version, {}
-            return self._locations
+                rows = self._db.execute(_LOCATIONS, (CATALOG_NAME,)).fetchall()
+                self._locations = {(space, name): place for space, name, place in rows}
+                self._version = version
+            return self._locations.get((namespace, table))
 
     def close(self) -> None:
         """Look no more; may be called twice."""

@@ -84,7 +84,7 @@ class RestCatalog(Catalog, IcebergRestCatalog):
 
     def __init__(self, files: Files, address: str) -> None:
         self.files, self.checksums = files, NoChecksums()
-        self._address, self._parsed = address, {}
+        self._address = address
         own = rest_properties()
         told = {"warehouse": files.root, **own, "uri": address, **files.properties}
         with self.explained():

@@ -3,15 +3,18 @@
 import sqlite3
 from abc import abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import cast
 
 import sqlalchemy as sa
 from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
-from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.exceptions import CommitFailedException, NoSuchTableError
+from pyiceberg.io import load_file_io
+from pyiceberg.serializers import FromInputFile
 from pyiceberg.table import CommitTableResponse, Table
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.update import TableRequirement, TableUpdate
+from pyiceberg.typedef import Identifier
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from playhead import disk
@@ -39,6 +42,7 @@ class DatabaseCatalog(Catalog, SqlCatalog):
     def __init__(self, files: Files, checksums: Checksums, uri: str, **properties: str) -> None:
         self.files, self.checksums = files, checksums
         self._parsed: dict[str, Table] = {}
+        self._namespaces: set[str] = set()
         told = {"uri": uri, "warehouse": files.root, **files.properties, **properties}
         with self.explained():
             super().__init__(CATALOG_NAME, **told)
@@ -60,11 +64,12 @@ class DatabaseCatalog(Catalog, SqlCatalog):
         return disk.is_undecided(error)
 
     def ensure_namespace(self, namespace: str) -> None:
-        try:
-            super().ensure_namespace(namespace)
-        except IntegrityError:
-            # Another process has made it at the same moment.
+        if namespace in self._namespaces:
             return
+        # Another process may make it at the same moment.
+        with suppress(IntegrityError):
+            super().ensure_namespace(namespace)
+        self._namespaces.add(namespace)
 
     def names(self) -> list[str]:
         rows = sa.select(IcebergTables.table_namespace, IcebergTables.table_name).where(
@@ -74,6 +79,11 @@ class DatabaseCatalog(Catalog, SqlCatalog):
             return sorted(f"{namespace}.{table}" for namespace, table in connection.execute(rows))
 
     def metadata_file(self, name: str) -> str | None:
+        location = self._location(name)
+        return None if location is None else local_path(location)
+
+    def _location(self, name: str) -> str | None:
+        """Where a table's current metadata is, as its last writer named it."""
         namespace, table = checked_name(name)
         row = sa.select(IcebergTables.metadata_location).where(
             IcebergTables.catalog_name == self.name,
@@ -81,8 +91,31 @@ class DatabaseCatalog(Catalog, SqlCatalog):
             IcebergTables.table_name == table,
         )
         with self.explained(), self.engine.connect() as connection:
-            location = connection.execute(row).scalar()
-        return None if location is None else local_path(location)
+            return connection.execute(row).scalar()
+
+    # -- tables ----------------------------------------------------------------------------
+
+    def load_table(self, identifier: str | Identifier) -> Table:
+        """The table of its current metadata file, which never changes: it is parsed once."""
+        named = self.identifier_to_tuple(identifier)
+        name = ".".join(named)
+        location, known = self._location(name), self._parsed.get(name)
+        if not location:
+            raise NoSuchTableError(f"Table does not exist: {name}")
+        if known is None or known.metadata_location != location:
+            file = load_file_io(self.properties, location).new_input(location)
+            metadata = FromInputFile.table_metadata(file)
+            io = self._load_file_io(metadata.properties, location)
+            self._parsed[name] = known = Table(named, metadata, location, io, self)
+        return self._copy(known)
+
+    def _loaded(self, name: str) -> Table:
+        return self.load_table(name)
+
+    def _copy(self, table: Table) -> Table:
+        """Another object of the same table: a commit changes it, and its files are its own."""
+        io = type(table.io)(table.io.properties)
+        return Table(table.name(), table.metadata, table.metadata_location, io, self)
 
     # -- commits ---------------------------------------------------------------------------
 
@@ -105,6 +138,7 @@ class DatabaseCatalog(Catalog, SqlCatalog):
         if staged.metadata != table.metadata:
             self._write_metadata(staged.metadata, table.io, location)
             self._swap(table, staged.metadata, location)
+            self._parsed[_name(table)] = self._copy(staged)
         return CommitTableResponse(
             metadata=staged.metadata,
             metadata_location=location,  # type: ignore[call-arg]
