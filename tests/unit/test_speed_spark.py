@@ -1,6 +1,7 @@
 """What the driver of the speed layer on Spark decides, without a Spark."""
 
 import pickle
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, cast
 
@@ -17,9 +18,10 @@ from playhead.eventlog.kafka.cluster import Brokers
 from playhead.eventlog.keys import hash_pairs
 from playhead.speed.spark.messages import FIRST, KNOWN, REFUSED, SECOND, Messages
 from playhead.speed.spark.options import java_options, range_options, source_options
-from playhead.speed.spark.partials import Carried, Partials, StatePlan, Worth, places
+from playhead.speed.spark.partials import Carried, Partials, Sent, StatePlan, Worth, places
 from playhead.speed.spark.source import _after, _ends
 from playhead.views import View
+from playhead.views.rows import Lookup
 
 pytestmark = pytest.mark.cluster
 
@@ -86,11 +88,20 @@ VIEW = View.parse(
 )
 
 
-class _Sent:
-    """What a worker has of a broadcast."""
+class _Broadcast:
+    """What a worker has of a broadcast, and how often it was read there."""
 
     def __init__(self, value: Carried) -> None:
-        self.value = pickle.loads(pickle.dumps(value))
+        self.reads, self._value = 0, pickle.dumps(value)
+
+    @property
+    def value(self) -> Any:
+        self.reads += 1
+        return pickle.loads(self._value)
+
+
+def sent(carried: Carried) -> Sent:
+    return Sent("clicks", cast("Any", _Broadcast(carried)))
 
 
 class TestPartials:
@@ -111,7 +122,7 @@ class TestPartials:
         (leaf,) = VIEW.leaves
         carried = Carried((StatePlan.of("s", leaf),), (), (), {})
         at = [np.array(x) for x in zip(*repeats, strict=True)] or [np.empty(0, np.int64)] * 2
-        work = Partials(cast("Any", _Sent(carried)), position, places(at[0], at[1]))
+        work = Partials(sent(carried), position, places(at[0], at[1]))
         bodies = [pack(self.EVENTS.slice(0, cut)), pack(self.EVENTS.slice(cut))]
         rows = pa.RecordBatch.from_pydict({"events": pa.array(bodies, pa.binary())})
         return pa.Table.from_batches(list(work.make(iter([rows])))).to_pylist()
@@ -143,12 +154,39 @@ class TestPartials:
             (StatePlan("bad", "SELECT CAST(n * n AS TINYINT) AS x FROM events", ("n",)),
              StatePlan.of("s", leaf)), (), (), {},
         )  # fmt: skip
-        work = Partials(cast("Any", _Sent(carried)), {0: 0, 1: 0}, np.empty(0, np.int64))
+        work = Partials(sent(carried), {0: 0, 1: 0}, np.empty(0, np.int64))
         rows = pa.RecordBatch.from_pydict({"events": pa.array([pack(events)], pa.binary())})
         pieces = pa.Table.from_batches(list(work.make(iter([rows])))).to_pylist()
         assert [(p["kind"], p["name"]) for p in pieces] == [("states", "s"), ("events", "bad")]
         kept = unpack(pa.scalar(pieces[1]["body"], pa.binary()))
         assert kept.select(["n"]).equals(events.select(["n"]))
+
+
+class TestSent:
+    USERS = pa.table({"user_id": ["u", "v"], "country": ["DE", "FR"]})
+
+    def carried(self) -> Carried:
+        lookup = Lookup("users", (("u", "user_id"),), ("country",))
+        return Carried((), (lookup,), (), {"users": self.USERS})
+
+    def test_is_prepared_once_however_often_tasks_name_it(self) -> None:
+        one = sent(self.carried())
+        prepared = one.prepared()
+        again = replace(one)
+        assert again.prepared() is prepared
+        assert cast("_Broadcast", one.broadcast).reads == 1
+        assert prepared.enricher.widen(TestPartials.EVENTS).num_columns == 8
+
+    def test_is_prepared_anew_when_another_is_sent(self) -> None:
+        one, other = sent(self.carried()), sent(self.carried())
+        assert one.prepared() is not other.prepared()
+        assert other.prepared() is other.prepared()
+
+    def test_of_each_topic_is_kept(self) -> None:
+        one = sent(self.carried())
+        prepared = one.prepared()
+        Sent("searches", one.broadcast).prepared()
+        assert one.prepared() is prepared
 
 
 class TestWorth:
@@ -168,8 +206,8 @@ class TestWorth:
     def test_events_that_are_left_are_one_piece_for_all_their_states(self) -> None:
         (leaf,) = VIEW.leaves
         plans = tuple(StatePlan.of(name, leaf) for name in ("s", "t", "u"))
-        sent = cast("Any", _Sent(Carried(plans, (), (), {})))
-        work = Partials(sent, {0: 0, 1: 0}, np.empty(0, np.int64), frozenset({"s", "u"}))
+        carried = sent(Carried(plans, (), (), {}))
+        work = Partials(carried, {0: 0, 1: 0}, np.empty(0, np.int64), frozenset({"s", "u"}))
         rows = pa.RecordBatch.from_pydict(
             {"events": pa.array([pack(TestPartials.EVENTS)], pa.binary())}
         )

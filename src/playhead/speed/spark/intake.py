@@ -27,8 +27,8 @@ from playhead.speed.spark.partials import (
     PIECES,
     STATES,
     WINDOWS,
-    Carried,
     Partials,
+    Sent,
     Worth,
     places,
 )
@@ -36,7 +36,6 @@ from playhead.speed.windows import WindowedView, count_before
 from playhead.views.leaf import Leaf
 
 if TYPE_CHECKING:
-    from pyspark import Broadcast
     from pyspark.sql import DataFrame
 
 _Pieces = dict[tuple[str, str], list[pa.Table]]
@@ -58,7 +57,7 @@ class Held:
     topic: str
     leaves: Mapping[str, Leaf]
     frame: "DataFrame"
-    carried: "Broadcast[Carried]"
+    carried: Sent
     position: Mapping[int, int]
     engine: DuckDBEngine
     worth: Worth

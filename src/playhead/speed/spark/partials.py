@@ -8,10 +8,11 @@ shuffle. Where a plan would not make events fewer, they stay events, as in one p
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
@@ -64,7 +65,7 @@ class StatePlan:
 
 @dataclass(frozen=True)
 class Carried:
-    """What stays the same for many micro-batches of a topic; each worker gets it once.
+    """What stays the same for many micro-batches of a topic.
 
     Attributes:
         states: of the topic.
@@ -78,15 +79,49 @@ class Carried:
     windows: tuple[tuple[str, str], ...]
     dimensions: Mapping[str, pa.Table]
 
-    @cached_property
-    def coder(self) -> Coder:
-        """Codes columns of few values; a worker's process keeps what it finds of them."""
-        return Coder()
 
-    @cached_property
-    def enricher(self) -> Enricher:
-        """The dimensions, indexed once in a worker's process for all that it does."""
-        return Enricher(self.lookups, self.dimensions)
+class Prepared:
+    """What a worker's process makes of what is carried.
+
+    Attributes:
+        coder: codes columns of few values, and keeps what it finds of them.
+        enricher: has the dimensions, indexed.
+    """
+
+    def __init__(self, carried: Carried) -> None:
+        self.states, self.windows = carried.states, carried.windows
+        self.coder = Coder()
+        self.enricher = Enricher(carried.lookups, carried.dimensions)
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What is carried, as tasks get it; each worker's process prepares it once.
+
+    A process drops a broadcast with the first task that does not name it, which is the next
+    micro-batch's first one. So what was made of it is kept apart, until another comes.
+
+    Attributes:
+        key: tells it from all others.
+    """
+
+    topic: str
+    broadcast: "Broadcast[Carried]"
+    key: str = field(default_factory=lambda: uuid4().hex)
+
+    def prepared(self) -> Prepared:
+        """What this process made of it, or makes of it now."""
+        key, found = _PREPARED.get(self.topic, ("", None))
+        if found is None or key != self.key:
+            # Two of them may be more than a worker's memory.
+            _PREPARED.pop(self.topic, None)
+            found = Prepared(self.broadcast.value)
+            _PREPARED[self.topic] = (self.key, found)
+        return found
+
+
+_PREPARED: dict[str, tuple[str, Prepared]] = {}
+"""By topic: of a worker's process, which runs one task at a time."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +134,7 @@ class Partials:
         whole: states for which events stay as they are; see `Worth`.
     """
 
-    carried: "Broadcast[Carried]"
+    carried: Sent
     position: Mapping[int, int]
     repeats: npt.NDArray[np.int64]
     whole: frozenset[str] = frozenset()
@@ -122,7 +157,7 @@ class Partials:
         return events if mask.all() else events.filter(pa.array(mask))
 
     def _pieces(self, events: pa.Table) -> Iterator[pa.RecordBatch]:
-        carried, engine = self.carried.value, _engine()
+        carried, engine = self.carried.prepared(), _engine()
         enricher = carried.enricher
         wide = enricher.widen(events)
         whole = []

@@ -34,12 +34,11 @@ from playhead.speed.spark.archive import SparkArchiver
 from playhead.speed.spark.intake import Held, SparkIntake
 from playhead.speed.spark.messages import KNOWN, PLACE, REFUSED, Messages, raw_messages
 from playhead.speed.spark.options import EARLIEST, source_options
-from playhead.speed.spark.partials import Carried, StatePlan, Worth
+from playhead.speed.spark.partials import Carried, Sent, StatePlan, Worth
 from playhead.speed.spark.stream import Batch, Stream
 from playhead.speed.topic import LiveTopic
 
 if TYPE_CHECKING:
-    from pyspark import Broadcast
     from pyspark.sql import DataFrame, SparkSession
 
 logger = logging.getLogger(__name__)
@@ -68,7 +67,7 @@ class _Reading:
 
     stream: Stream
     partitions: frozenset[int]
-    carried: "Broadcast[Carried] | None" = None
+    carried: Sent | None = None
     worth: Worth = field(default_factory=Worth)
 
 
@@ -211,7 +210,7 @@ class SparkSource(Source):
         """Let the workers drop what they have of a topic's last plan."""
         reading = self._readings.get(name)
         if reading is not None and reading.carried is not None:
-            reading.carried.destroy()
+            reading.carried.broadcast.destroy()
             reading.carried = None
 
     def _next(self) -> list[Batch]:
@@ -241,7 +240,8 @@ class SparkSource(Source):
             self._check_gap(topic, partition, new)
         reading = self._readings[topic.name]
         if reading.carried is None:
-            reading.carried = self._session.sparkContext.broadcast(self._plans[topic.name].carried)
+            carried = self._session.sparkContext.broadcast(self._plans[topic.name].carried)
+            reading.carried = Sent(topic.name, carried)
         there = Held(
             topic.name,
             dict(topic.leaves),
