@@ -302,10 +302,10 @@ def _spark(part: str, load: Load, cores: int, arithmetic: str) -> list[Line]:
         Line(
             part,
             MEMORY,
-            cores * task + executors * users + own,
+            cores * (task + users) + own,
             _GIB,
-            f"{cores} × {_shown(task, _GIB)} + {executors} × {_n(load.users)} users × "
-            f"{_n(figures.USER.value)} B + {_shown(own, _GIB)}",
+            f"{cores} × ({_shown(task, _GIB)} + {_n(load.users)} users × "
+            f"{_n(figures.USER.value)} B) + {_shown(own, _GIB)}",
         ),
     ]
 

@@ -93,13 +93,13 @@ IDS = Measured(
     "ids of history/s a core",
     f"{_BENCHMARKS}, cleaning: 10 million in 11.12 s, local on one core",
 )
-EXECUTOR_CORES = Measured(4, "cores an executor", "tasks that share one users table", Basis.ASSUMED)
+EXECUTOR_CORES = Measured(4, "cores an executor", "of one machine of a usual size", Basis.ASSUMED)
 TASK_MEMORY = Measured(4 * GIB, "bytes a core", "heap and overhead of one task", Basis.ASSUMED)
 DRIVER_CORES = Measured(2, "cores a driver", "planning and commits", Basis.ASSUMED)
 DRIVER_MEMORY = Measured(
     4 * GIB, "bytes a driver", "plans, and file lists of commits", Basis.ASSUMED
 )
-USER = Measured(171, "bytes a user", "the users table in Arrow, 20,000 generated users")
+USER = Measured(254, "bytes a user", "coded and indexed by a worker, 1 million generated users")
 LAKE_EVENT = Measured(
     40, "bytes an event and table", f"Parquet files of {_LOADED}: 23.5, and 16 for random ids"
 )
