@@ -58,6 +58,7 @@ class FileCatalog(DatabaseCatalog):
                 _use_write_ahead_log(self.path)
             self._make_tables()
         super().__init__(files, checksums, _address(self.path), init_catalog_tables="false")
+        self._namespaces: set[str] = set()
         self._watch = _Watch(self.path)
         if wrong := self.damage():
             raise LakeError(f"the catalog {self.path} is damaged: {'; '.join(wrong)}", hint=BACKUP)
@@ -130,6 +131,12 @@ class FileCatalog(DatabaseCatalog):
             if lost or not mirror.is_stamped(connection):
                 return [f"table {name} is missing" for name in lost] or ["its definitions"]
             return mirror.differences(connection)
+
+    def ensure_namespace(self, namespace: str) -> None:
+        # Nobody drops a namespace from this catalog: each is looked for once.
+        if namespace not in self._namespaces:
+            super().ensure_namespace(namespace)
+            self._namespaces.add(namespace)
 
     def _location(self, name: str) -> str | None:
         with self.explained():

@@ -42,7 +42,6 @@ class DatabaseCatalog(Catalog, SqlCatalog):
     def __init__(self, files: Files, checksums: Checksums, uri: str, **properties: str) -> None:
         self.files, self.checksums = files, checksums
         self._parsed: dict[str, Table] = {}
-        self._namespaces: set[str] = set()
         told = {"uri": uri, "warehouse": files.root, **files.properties, **properties}
         with self.explained():
             super().__init__(CATALOG_NAME, **told)
@@ -64,12 +63,9 @@ class DatabaseCatalog(Catalog, SqlCatalog):
         return disk.is_undecided(error)
 
     def ensure_namespace(self, namespace: str) -> None:
-        if namespace in self._namespaces:
-            return
         # Another process may make it at the same moment.
         with suppress(IntegrityError):
             super().ensure_namespace(namespace)
-        self._namespaces.add(namespace)
 
     def names(self) -> list[str]:
         rows = sa.select(IcebergTables.table_namespace, IcebergTables.table_name).where(

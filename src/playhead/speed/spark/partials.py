@@ -111,13 +111,11 @@ class Sent:
 
     def prepared(self) -> Prepared:
         """What this process made of it, or makes of it now."""
-        key, found = _PREPARED.get(self.topic, ("", None))
-        if found is None or key != self.key:
-            # Two of them may be more than a worker's memory.
+        if _PREPARED.get(self.topic, ("",))[0] != self.key:
+            # The one before goes first: both may be more than a worker's memory.
             _PREPARED.pop(self.topic, None)
-            found = Prepared(self.broadcast.value)
-            _PREPARED[self.topic] = (self.key, found)
-        return found
+            _PREPARED[self.topic] = (self.key, Prepared(self.broadcast.value))
+        return _PREPARED[self.topic][1]
 
 
 _PREPARED: dict[str, tuple[str, Prepared]] = {}
