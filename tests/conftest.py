@@ -32,6 +32,9 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # The dashboards' libraries take a second to import: tests that look at them say where.
 os.environ["PLAYHEAD_DASHBOARD_ADDRESS"] = ""
 
+# Java compiles thoroughly what runs for long: Spark's drivers of tests end before that pays.
+os.environ["SPARK_SUBMIT_OPTS"] = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
+
 settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default")
 )

@@ -15,6 +15,7 @@ SMALL = {
     "spark.executor.memory": "512m",
     "spark.executor.memoryOverhead": "384m",
     "spark.executor.cores": "1",
+    "spark.executor.extraJavaOptions": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
     "spark.sql.shuffle.partitions": "4",
     "spark.dynamicAllocation.enabled": "false",
 }

@@ -142,6 +142,8 @@ class SparkCluster:
             "SPARK_LOCAL_IP": LOOPBACK,
             "SPARK_LOCAL_DIRS": str((self._folder / "scratch").absolute()),
             "SPARK_DAEMON_MEMORY": "256m",
+            # Master and workers idle: what would make them faster costs more than it saves.
+            "SPARK_DAEMON_JAVA_OPTS": "-XX:+UseSerialGC -XX:TieredStopAtLevel=1",
             # A setting for other Sparks of this machine is none for this one.
             "SPARK_CONF_DIR": str(self._folder.absolute()),
             "PATH": os.environ.get("PATH", os.defpath),
