@@ -41,7 +41,7 @@ def test_what_50_000_events_a_second_need() -> None:
     assert made.value("Kafka", "brokers") == 3
     assert made.value("Kafka", "disk a day") == pytest.approx(kept)
     assert made.value("Kafka", "disk") == pytest.approx(kept * 7 / 0.8)
-    assert made.value("speed", "executor cores") == math.ceil(150_000 / (10_611 * 0.6))
+    assert made.value("speed", "executor cores") == math.ceil(150_000 / (11_474 * 0.6))
     assert made.value("network", "into gateways") == 150_000 * 350 * 8
     assert made.value("lake", "history") == pytest.approx(50_000 * 95.4 * 730 * 86_400)
 
@@ -146,7 +146,7 @@ def test_every_figure_is_listed() -> None:
 def test_the_command_shows_the_verdict_the_arithmetic_and_the_figures() -> None:
     status, out, _ = run("--events-per-second", "50000")
     assert status == 0
-    assert "150,000 ÷ (10,611 × 0.6)" in out
+    assert "150,000 ÷ (11,474 × 0.6)" in out
     assert "More than one machine" in out
     for name in figures.FIGURES:
         assert name in out

@@ -69,9 +69,9 @@ COMPRESSION = Measured(
     6.1, "times smaller", "zstd level 3 over 100 generated playback events as JSON, random ids"
 )
 SPARK_SPEED = Measured(
-    10_611,
+    11_474,
     "events/s a core",
-    f"{_BENCHMARKS}, stream: 11 views by one core, sealing and driver included; two took 21,752",
+    f"{_BENCHMARKS}, stream: 11 views by one core, sealing and driver included; two took 19,798",
 )
 SPARK_DRIVER = Measured(
     555_885,
