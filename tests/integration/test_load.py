@@ -371,10 +371,10 @@ def go(process: "subprocess.Popen[str]") -> None:
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with days of sessions, duplicates and faults, and the users behind them."""
+    """A folder with 20 days of sessions, duplicates and faults, and the users behind them."""
     folder = tmp_path_factory.mktemp("many")
     draw = random.Random(7)
-    rows = [session(draw.randrange(1600), day=1 + draw.randrange(8)) for _ in range(2000)]
+    rows = [session(draw.randrange(4000), day=1 + draw.randrange(20)) for _ in range(5000)]
     rows[100:100] = ["cut,short", session(9001).replace("started", "slept")]
     write_watch(folder, *rows)
     (folder / "users.csv").write_text("user_id,email\nu1,a@b\nu1,a@b\nu2,c\nu2\n")
